@@ -1,0 +1,82 @@
+// The optimizer's two passes over the flat parameter buffers: the norm of the gradient, and AdamW.
+#pragma once
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/kernel.h"
+
+namespace sinter::kernels {
+
+/// Elements of one partial sum of squares, and the granule to which FlatParameters rounds group borders.
+inline constexpr std::int64_t kFlatBlock = 4096;
+
+/// sum[0] = sum_i x[i]^2 over n contiguous elements: partial sums of fixed blocks of 4096 (lanes in a fixed tree), then
+/// the blocks in a fixed tree; never depends on threads. nonfinite[0] (may be null) = 1 when any x is inf or NaN, else 0.
+/// f32 (accumulated in f32 inside a block, in f64 over blocks), f64. `sum` is one f64. workspace: ceil(n/4096) f64.
+struct SquaredNorm {
+  static constexpr KernelId id = KernelId::squared_norm;
+  Dtype dtype = Dtype::f32;
+  std::int64_t n = 0;
+  const void* x = nullptr;
+  double* sum = nullptr;
+  std::int32_t* nonfinite = nullptr;
+  void* workspace = nullptr;
+};
+
+/// A range of the flat buffers that shares its hyperparameters.
+struct AdamWGroup {
+  std::int64_t begin = 0, end = 0;   ///< elements; ranges ascend and do not overlap
+  double lr = 0;
+  double weight_decay = 0;
+};
+
+/// For every element of every group, with g = grad * clip:
+///   p *= 1 - lr * weight_decay
+///   m = m + (1 - beta1) * (g - m);    v = beta2 * v + (1 - beta2) * g * g
+///   p -= (lr / (1 - beta1^t)) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+/// Source: Loshchilov and Hutter, "Decoupled weight decay regularization", in the form of torch.optim.AdamW.
+/// param, exp_avg, exp_avg_sq and grad have `dtype` (f32, f64); p, m, v are updated in place. One pass.
+/// `clip` (null: 1) points to one f64 factor for the gradient. `low` (null: none) receives a rounded copy of p.
+/// bias_correction1 = 1 - beta1^t and bias_correction2 = 1 - beta2^t, computed by the caller in f64.
+/// Denormal moments are flushed to zero. Bytes: 7 elements (4 read, 3 written), plus the low copy.
+struct AdamW {
+  static constexpr KernelId id = KernelId::adamw;
+  Dtype dtype = Dtype::f32;
+  const AdamWGroup* groups = nullptr;    ///< host memory
+  int group_count = 0;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double bias_correction1 = 1, bias_correction2 = 1;
+  const double* clip = nullptr;
+  const void* grad = nullptr;
+  void* param = nullptr;
+  void* exp_avg = nullptr;
+  void* exp_avg_sq = nullptr;
+  void* low = nullptr;
+  Dtype low_dtype = Dtype::bf16;         ///< f16 or bf16
+};
+
+constexpr Status check(const SquaredNorm& p) {
+  return p.n < 0 ? invalid("the number of elements must not be negative") : Status{};
+}
+constexpr Status check(const AdamW& p) {
+  std::int64_t end = 0;
+  for (int g = 0; g < p.group_count; ++g) {
+    if (p.groups[g].begin < end || p.groups[g].end < p.groups[g].begin)
+      return invalid("groups must ascend and not overlap");
+    end = p.groups[g].end;
+  }
+  if (p.low != nullptr && p.low_dtype != Dtype::f16 && p.low_dtype != Dtype::bf16)
+    return invalid("the low-precision copy must be f16 or bf16");
+  return {};
+}
+
+constexpr Cost cost(const SquaredNorm& p) {
+  return {static_cast<double>(p.n) * static_cast<double>(size_of(p.dtype)), 8, 2 * static_cast<double>(p.n)};
+}
+constexpr Cost cost(const AdamW& p) {
+  double n = 0;
+  for (int g = 0; g < p.group_count; ++g) n += static_cast<double>(p.groups[g].end - p.groups[g].begin);
+  const double size = static_cast<double>(size_of(p.dtype));
+  return {4 * n * size, n * (3 * size + (p.low != nullptr ? 2 : 0)), 14 * n};
+}
+
+}  // namespace sinter::kernels

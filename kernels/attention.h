@@ -1,0 +1,110 @@
+// Scaled dot-product attention over packed sequences.
+#pragma once
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/kernel.h"
+#include "kernels/base/philox.h"
+
+namespace sinter::kernels {
+
+/// For each sequence b (tokens offsets[b] .. offsets[b+1] - 1) and head a, with q, k, v its rows of that head:
+///   P = softmax(scale * Q K^T)  over the keys of the same sequence;   O = dropout(P) V;   lse = log sum exp of the row
+/// q, k, v [tokens, heads * head_size] with `stride_*` elements between tokens (a fused [tokens, 3 * hidden] buffer is
+/// three pointers with stride 3 * hidden); o [tokens, heads * head_size] with stride_o; lse [heads, tokens].
+/// offsets: i32 [sequences + 1], offsets[0] = 0, not descending, offsets[sequences] = tokens; an empty sequence is allowed.
+/// key_mask (null: all kept): keys with key_mask[token] == 0 get probability 0; a sequence with no kept key gives O = 0.
+/// Dropout element of (head, query, key): (head * 4096 + position of query) * 4096 + position of key, sample =
+/// first_sample + sample of the sequence; positions are `position[token]`, or the place in the sequence where null.
+/// dropout.active() needs every position < 4096. f32, f64.
+/// A row's bits depend on its own sequence and head alone. FLOPs: 4 * head_size * sum of squared lengths * heads.
+struct Attention {
+  static constexpr KernelId id = KernelId::attention;
+  Dtype dtype = Dtype::f32;
+  std::int64_t tokens = 0, sequences = 0, heads = 0, head_size = 0;
+  std::int64_t max_length = 0;                ///< longest sequence; an upper bound is enough
+  double scale = 1;
+  Dropout16 dropout;
+  const std::int32_t* offsets = nullptr;
+  const std::uint8_t* key_mask = nullptr;
+  const std::int32_t* sample = nullptr;       ///< [sequences]: sample of each; null: sequence b is sample b
+  const std::int32_t* position = nullptr;     ///< [tokens]
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  std::int64_t stride_q = 0, stride_k = 0, stride_v = 0, stride_o = 0;
+  void* o = nullptr;
+  void* lse = nullptr;
+  void* workspace = nullptr;
+};
+
+/// With dP = dropout'(dO V^T):  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q;
+/// dV = dropout(P)^T dO. P is recomputed from q, k and lse. dq, dk, dv overwrite, with strides stride_d*.
+struct AttentionBackward {
+  static constexpr KernelId id = KernelId::attention_backward;
+  Dtype dtype = Dtype::f32;
+  std::int64_t tokens = 0, sequences = 0, heads = 0, head_size = 0;
+  std::int64_t max_length = 0;
+  double scale = 1;
+  Dropout16 dropout;
+  const std::int32_t* offsets = nullptr;
+  const std::uint8_t* key_mask = nullptr;
+  const std::int32_t* sample = nullptr;
+  const std::int32_t* position = nullptr;
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+  const void* o = nullptr;
+  const void* d_o = nullptr;
+  const void* lse = nullptr;
+  std::int64_t stride_q = 0, stride_k = 0, stride_v = 0, stride_o = 0, stride_do = 0;
+  std::int64_t stride_dq = 0, stride_dk = 0, stride_dv = 0;
+  void* dq = nullptr;
+  void* dk = nullptr;
+  void* dv = nullptr;
+  void* workspace = nullptr;
+};
+
+namespace detail {
+template <class P>
+constexpr Status check_attention(const P& p) {
+  if (p.tokens < 0 || p.sequences < 0 || p.heads < 1 || p.head_size < 1 || p.max_length < 0)
+    return invalid("tokens, sequences and max_length must not be negative, heads and head_size at least 1");
+  const std::int64_t hidden = p.heads * p.head_size;
+  if (p.stride_q < hidden || p.stride_k < hidden || p.stride_v < hidden || p.stride_o < hidden)
+    return invalid("a token stride is smaller than heads * head_size");
+  if (p.dropout.active() && p.dropout.step == nullptr) return invalid("dropout needs the global step");
+  if (p.dropout.active() && p.max_length > static_cast<std::int64_t>(kAttentionDropoutStride))
+    return unsupported("attention dropout serves sequences of at most 4096 tokens");
+  return {};
+}
+template <class P>
+constexpr double attention_pairs(const P& p) {  // sum of squared lengths; the bound without offsets at hand
+  double pairs = 0;
+  if (p.offsets == nullptr) return static_cast<double>(p.sequences) * static_cast<double>(p.max_length * p.max_length);
+  for (std::int64_t b = 0; b < p.sequences; ++b) {
+    const double length = p.offsets[b + 1] - p.offsets[b];
+    pairs += length * length;
+  }
+  return pairs;
+}
+}  // namespace detail
+
+constexpr Status check(const Attention& p) { return detail::check_attention(p); }
+constexpr Status check(const AttentionBackward& p) {
+  const std::int64_t hidden = p.heads * p.head_size;
+  if (p.stride_do < hidden || p.stride_dq < hidden || p.stride_dk < hidden || p.stride_dv < hidden)
+    return invalid("a token stride is smaller than heads * head_size");
+  return detail::check_attention(p);
+}
+
+/// Costs read `offsets`, which must then be host memory.
+constexpr Cost cost(const Attention& p) {
+  const double n = static_cast<double>(p.tokens * p.heads * p.head_size), size = static_cast<double>(size_of(p.dtype));
+  return {3 * n * size, n * size, 4 * detail::attention_pairs(p) * static_cast<double>(p.heads * p.head_size)};
+}
+constexpr Cost cost(const AttentionBackward& p) {
+  const double n = static_cast<double>(p.tokens * p.heads * p.head_size), size = static_cast<double>(size_of(p.dtype));
+  return {5 * n * size, 3 * n * size, 10 * detail::attention_pairs(p) * static_cast<double>(p.heads * p.head_size)};
+}
+
+}  // namespace sinter::kernels

@@ -1,0 +1,31 @@
+// What a kernel answers instead of throwing, and what it says about its own cost.
+#pragma once
+
+#include <cstdint>
+
+namespace sinter::kernels {
+
+enum class StatusCode : std::uint8_t { ok, invalid_argument, unsupported, out_of_memory, device_error };
+
+/// Outcome of a kernel call. `what` is a string literal that names the rule which was broken ("" when ok):
+/// the kernel layer allocates nothing; core adds the op, the shapes and the values.
+struct [[nodiscard]] Status {
+  StatusCode code = StatusCode::ok;
+  const char* what = "";
+
+  constexpr bool ok() const { return code == StatusCode::ok; }
+};
+
+constexpr Status invalid(const char* what) { return {StatusCode::invalid_argument, what}; }
+constexpr Status unsupported(const char* what) { return {StatusCode::unsupported, what}; }
+
+/// Data that a kernel must move at least once, and its arithmetic. Elements that stay in cache count once.
+struct Cost {
+  double bytes_read = 0;
+  double bytes_written = 0;
+  double flops = 0;
+
+  constexpr double bytes() const { return bytes_read + bytes_written; }
+};
+
+}  // namespace sinter::kernels

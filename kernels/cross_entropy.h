@@ -1,0 +1,57 @@
+// Softmax cross-entropy against integer labels.
+#pragma once
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/kernel.h"
+
+namespace sinter::kernels {
+
+/// loss[n] = (1 - e) * (lse[n] - x[n, label[n]]) + e * (lse[n] - mean_c x[n, c]),   lse = log sum_c exp(x[n, c]),
+/// e = label_smoothing; 0 for rows with label == ignore_index. x [rows, classes] contiguous, labels i64 [rows],
+/// loss, lse [rows]. f32, f64. A label outside [0, classes) that is not ignore_index answers invalid_argument.
+struct CrossEntropy {
+  static constexpr KernelId id = KernelId::cross_entropy;
+  Dtype dtype = Dtype::f32;
+  std::int64_t rows = 0, classes = 0;
+  std::int64_t ignore_index = -100;
+  double label_smoothing = 0;
+  const void* x = nullptr;
+  const std::int64_t* labels = nullptr;
+  void* loss = nullptr;
+  void* lse = nullptr;
+};
+
+/// dx[n, c] = dloss[n] * (exp(x - lse) - (1 - e) * [c == label] - e / classes); 0 for ignored rows. Overwrites.
+struct CrossEntropyBackward {
+  static constexpr KernelId id = KernelId::cross_entropy_backward;
+  Dtype dtype = Dtype::f32;
+  std::int64_t rows = 0, classes = 0;
+  std::int64_t ignore_index = -100;
+  double label_smoothing = 0;
+  const void* dloss = nullptr;   ///< [rows]
+  const void* x = nullptr;
+  const std::int64_t* labels = nullptr;
+  const void* lse = nullptr;
+  void* dx = nullptr;
+};
+
+constexpr Status check(const CrossEntropy& p) {
+  if (p.rows < 0 || p.classes < 1) return invalid("cross-entropy needs rows >= 0 and at least one class");
+  if (!(p.label_smoothing >= 0 && p.label_smoothing <= 1)) return invalid("label_smoothing must lie in [0, 1]");
+  return {};
+}
+constexpr Status check(const CrossEntropyBackward& p) {
+  if (p.rows < 0 || p.classes < 1) return invalid("cross-entropy needs rows >= 0 and at least one class");
+  return {};
+}
+
+constexpr Cost cost(const CrossEntropy& p) {
+  const double n = static_cast<double>(p.rows * p.classes), size = static_cast<double>(size_of(p.dtype));
+  return {n * size + 8.0 * static_cast<double>(p.rows), 2 * static_cast<double>(p.rows) * size, 4 * n};
+}
+constexpr Cost cost(const CrossEntropyBackward& p) {
+  const double n = static_cast<double>(p.rows * p.classes), size = static_cast<double>(size_of(p.dtype));
+  return {n * size + static_cast<double>(p.rows) * (8.0 + 2 * size), n * size, 4 * n};
+}
+
+}  // namespace sinter::kernels

@@ -1,0 +1,6 @@
+#include "kernels/base/families.h"
+
+namespace sinter::kernels::ref {
+extern const Family elementwise_family;
+const Family elementwise_family = {};
+}  // namespace sinter::kernels::ref
