@@ -1,0 +1,99 @@
+// The micro-kernel of gemm_packed.cpp: a tile of C held in registers while one chunk of K passes by.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/cpu/simd.h"
+
+namespace sinter::kernels::cpu {
+
+/// Size of the register tile. AVX-512: 12 x 2 sums, 2 vectors of B and a broadcast element of A take 27 of 32 registers;
+/// AVX2: 6 x 2 sums take 15 of 16. Both are long enough to hide an FMA's latency (4 cycles, 2 a cycle).
+template <class T>
+struct Tile {
+#ifdef __AVX512F__
+  static constexpr int rows = 12;
+#else
+  static constexpr int rows = 6;
+#endif
+  static constexpr int vectors = 2;
+  static constexpr int columns = vectors * Vec<T>::size;
+  static constexpr int a_width = (rows + 3) / 4 * 4;  ///< lanes of a panel of A: what gemm_pack.h can fill
+};
+
+/// What becomes of a tile's sums over one chunk of K:
+///   total = partial != null ? partial + sums : sums
+///   out   = bias != null ? total + bias : add ? out + total : total
+/// `partial` and `out` may be the same memory.
+template <class T>
+struct TileEnd {
+  const T* partial = nullptr;
+  std::int64_t partial_ld = 0;
+  const T* bias = nullptr;
+  bool add = false;
+  T* out = nullptr;
+  std::int64_t out_ld = 0;
+  std::int64_t columns = 0;   ///< valid columns of the tile
+};
+
+/// sums[i][j] = fma chain over ascending k of a[k][i] * b[k][j], starting from zero; then `end`.
+template <class T, int rows, int vectors>
+void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>& end) {
+  using V = Vec<T>;
+  V sum[rows][vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) sum[i][v] = V::all(0);
+#pragma GCC unroll 1
+  for (std::int64_t k = 0; k < depth; ++k) {
+    V column[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) column[v] = V::load(b + v * V::size);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const V element = V::all(a[i]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sum[i][v] = fma(element, column[v], sum[i][v]);
+    }
+    a += Tile<T>::a_width;
+    b += Tile<T>::columns;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) {
+      const std::int64_t left = end.columns - v * V::size;
+      V total = sum[i][v];
+      T* out = end.out + i * end.out_ld + v * V::size;
+      const T* partial = end.partial + i * end.partial_ld + v * V::size;
+      if (left >= V::size) {
+        if (end.partial != nullptr) total = V::load(partial) + total;
+        if (end.bias != nullptr) total = total + V::load(end.bias + v * V::size);
+        if (end.add) total = V::load(out) + total;
+        total.store(out);
+      } else {
+        if (end.partial != nullptr) total = V::load(partial, left) + total;
+        if (end.bias != nullptr) total = total + V::load(end.bias + v * V::size, left);
+        if (end.add) total = V::load(out, left) + total;
+        total.store(out, left);
+      }
+    }
+}
+
+template <class T>
+using TileFunction = void (*)(std::int64_t depth, const T* a, const T* b, const TileEnd<T>& end);
+
+/// The micro-kernel for a tile of 1 .. Tile<T>::rows rows and any number of columns up to Tile<T>::columns.
+template <class T>
+TileFunction<T> tile_function(std::int64_t rows, std::int64_t columns) {
+  static constexpr auto table = []<int... i>(std::integer_sequence<int, i...>) {
+    return std::array<std::array<TileFunction<T>, 2>, sizeof...(i)>{
+        {{multiply_tile<T, i + 1, 1>, multiply_tile<T, i + 1, 2>}...}};
+  }(std::make_integer_sequence<int, Tile<T>::rows>());
+  return table[static_cast<std::size_t>(rows - 1)][columns > Vec<T>::size ? 1 : 0];
+}
+
+}  // namespace sinter::kernels::cpu
