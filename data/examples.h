@@ -1,0 +1,19 @@
+// A labelled text classification split in host memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sinter::data {
+
+/// sentence[i] carries label[i]; both vectors have the same length. A label of -1 means unknown (GLUE's test splits).
+struct Examples {
+  std::vector<std::string> sentence;
+  std::vector<std::int64_t> label;
+  std::int64_t empty_sentences = 0;  ///< how many sentences have no characters; they are kept, as [CLS] [SEP]
+
+  std::int64_t size() const { return static_cast<std::int64_t>(sentence.size()); }
+};
+
+}  // namespace sinter::data
