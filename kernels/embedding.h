@@ -12,7 +12,7 @@ namespace sinter::kernels {
 /// z = (word[ids[t]] + type[type_ids[t]]) + position[position_ids[t]]   (summed in this order)
 /// y = dropout(LayerNorm(z))
 /// ids, type_ids, position_ids i64 [tokens]; tables [vocab, cols], [types, cols], [positions, cols]; z, y [tokens, cols];
-/// mean, rstd [tokens]. z is an output kept for the backward. f32, f64.
+/// mean, rstd [tokens]. z is an output kept for the backward; null z, mean, rstd: not kept. f32, f64.
 /// An index out of range answers invalid_argument before anything is written.
 struct EmbeddingLayerNorm {
   static constexpr KernelId id = KernelId::embedding_layer_norm;
@@ -39,7 +39,9 @@ struct EmbeddingLayerNorm {
 /// dz from dropout's and LayerNorm's backward, then for each table row the sum of its tokens' dz in ascending token
 /// order: dword[ids[t]] += dz[t] (not for ids[t] == padding_idx), dtype[...] += dz[t], dposition[...] += dz[t].
 /// The table gradients accumulate (+=) into zeroed or earlier sums, and rows without tokens are not touched;
-/// dgamma, dbeta overwrite. workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements.
+/// dgamma, dbeta overwrite (null: both not computed). A null table gradient is not computed. An index out of range
+/// answers invalid_argument before anything is written.
+/// workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements.
 struct EmbeddingLayerNormBackward {
   static constexpr KernelId id = KernelId::embedding_layer_norm_backward;
   Dtype dtype = Dtype::f32;
@@ -69,6 +71,7 @@ constexpr Status check(const EmbeddingLayerNorm& p) {
   return check_rows_cols(p.tokens, p.cols);
 }
 constexpr Status check(const EmbeddingLayerNormBackward& p) {
+  if ((p.dgamma == nullptr) != (p.dbeta == nullptr)) return invalid("dgamma and dbeta: give both or neither");
   if (p.dropout.active() && p.dropout.step == nullptr) return invalid("dropout needs the global step");
   return check_rows_cols(p.tokens, p.cols);
 }

@@ -8,7 +8,7 @@
 namespace sinter::kernels {
 
 /// y[n, h] = (x[n, h] - mean[n]) * rstd[n] * gamma[h] + beta[h],   rstd = 1 / sqrt(biased variance + eps).
-/// x, y [rows, cols] contiguous; gamma, beta [cols]; mean, rstd [rows] are outputs for the backward.
+/// x, y [rows, cols] contiguous; gamma, beta [cols]; mean, rstd [rows] are outputs for the backward (null: not stored).
 /// Statistics by two passes over the row (mean first), in f32 (f64 for f64). f32, f64. Per-row, so batch-invariant.
 struct LayerNorm {
   static constexpr KernelId id = KernelId::layer_norm;
@@ -46,6 +46,7 @@ struct LayerNormBackward {
 
 /// z = dropout(x + bias) + residual;  y = LayerNorm(z).   One pass over the row.
 /// x, residual, z, y [rows, cols]; bias, gamma, beta [cols]; mean, rstd [rows]; z is an output kept for the backward.
+/// Null z, mean, rstd: not kept.
 /// Dropout decisions after base/philox.h with RowMap `map`; dropout.threshold = 0 turns it off. f32, f64.
 struct BiasDropoutResidualLayerNorm {
   static constexpr KernelId id = KernelId::bias_dropout_residual_layer_norm;

@@ -1,6 +1,172 @@
+#include "kernels/embedding.h"
+
 #include "kernels/base/families.h"
+#include "kernels/base/stream.h"
+#include "kernels/cpu/column_sum.h"
+#include "kernels/cpu/dropout_rows.h"
+#include "kernels/cpu/layer_norm_rows.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/vector_loop.h"
 
 namespace sinter::kernels::cpu {
+namespace {
+
+/// Elements of one task of the forward.
+constexpr std::int64_t kTaskElements = 8192;
+/// Columns of one task of the tables' gradients.
+constexpr std::int64_t kTaskColumns = 64;
+
+template <class P>
+Status check_indices(const P& p) {
+  const auto inside = [&](const std::int64_t* indices, std::int64_t size) {
+    bool all = true;
+    for (std::int64_t t = 0; t < p.tokens; ++t)
+      all &= static_cast<std::uint64_t>(indices[t]) < static_cast<std::uint64_t>(size);
+    return all;
+  };
+  if (!inside(p.ids, p.vocab)) return invalid("ids: every index must lie in [0, vocab)");
+  if (!inside(p.type_ids, p.types)) return invalid("type_ids: every index must lie in [0, types)");
+  if (!inside(p.position_ids, p.positions)) return invalid("position_ids: every index must lie in [0, positions)");
+  return {};
+}
+
+/// y = dropout(x) for one row; y may equal x.
+template <class T>
+void drop_row(const DropoutRows& dropout, std::int64_t r, const T* x, T* y, std::int64_t cols) {
+  const Vec<T> scale = Vec<T>::all(dropout.scale<T>());
+  KeepBits bits;
+  for (std::int64_t begin = 0; begin < cols; begin += kDropoutChunk) {
+    const std::int64_t end = std::min(cols, begin + kDropoutChunk);
+    dropout.draw(r, begin, end, bits);
+    for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
+      store(y + c, (load(x + c, lanes) * scale).keep(bits.at(c - begin)), lanes);
+    });
+  }
+}
+
+template <class T>
+void forward_token(const EmbeddingLayerNorm& p, const DropoutRows& dropout, std::int64_t t) {
+  const T* word = static_cast<const T*>(p.word) + p.ids[t] * p.cols;
+  const T* type = static_cast<const T*>(p.type) + p.type_ids[t] * p.cols;
+  const T* position = static_cast<const T*>(p.position) + p.position_ids[t] * p.cols;
+  T* y = static_cast<T*>(p.y) + t * p.cols;
+  T* z = p.z == nullptr ? y : static_cast<T*>(p.z) + t * p.cols;
+  for_vectors<T>(0, p.cols, [&](std::int64_t c, auto lanes) {
+    store(z + c, (load(word + c, lanes) + load(type + c, lanes)) + load(position + c, lanes), lanes);
+  });
+  layer_norm_row(z, static_cast<const T*>(p.gamma), static_cast<const T*>(p.beta), y, p.cols, p.eps,
+                 p.mean == nullptr ? nullptr : static_cast<T*>(p.mean) + t,
+                 p.rstd == nullptr ? nullptr : static_cast<T*>(p.rstd) + t);
+  if (dropout.active()) drop_row(dropout, t, y, y, p.cols);
+}
+
+template <class T>
+Status forward(const EmbeddingLayerNorm& p, Stream stream) {
+  if (const Status status = check_indices(p); !status.ok() || p.tokens == 0) return status;
+  const DropoutRows dropout(p.dropout, p.map, p.cols);
+  parallel_ranges(stream, p.tokens, std::max<std::int64_t>(1, kTaskElements / p.cols),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t t = begin; t < end; ++t) forward_token<T>(p, dropout, t);
+                  });
+  return {};
+}
+
+/// table[indices[t]] += dz[t] for the columns [begin, end), t ascending, but not for `skipped`.
+template <class T>
+void accumulate(const EmbeddingLayerNormBackward& p, const T* dz, const std::int64_t* indices, std::int64_t skipped,
+                void* gradient, std::int64_t begin, std::int64_t end) {
+  if (gradient == nullptr) return;
+  auto* const table = static_cast<T*>(gradient);
+  for (std::int64_t t = 0; t < p.tokens; ++t) {
+    if (indices[t] == skipped) continue;
+    T* row = table + indices[t] * p.cols;
+    for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
+      store(row + c, load(row + c, lanes) + load(dz + t * p.cols + c, lanes), lanes);
+    });
+  }
+}
+
+/// dz of the tokens of block b into the workspace, and the block's partial sums of dgamma and dbeta.
+template <class T>
+void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& dropout, T* dz, T* partial, std::int64_t b) {
+  constexpr int kRows = 4;
+  LayerNormGradient<T> gradient{p.cols,
+                                static_cast<const T*>(p.dy),
+                                static_cast<const T*>(p.z),
+                                static_cast<const T*>(p.mean),
+                                static_cast<const T*>(p.rstd),
+                                static_cast<const T*>(p.gamma),
+                                nullptr,
+                                nullptr};
+  if (p.dgamma != nullptr) {
+    gradient.dgamma = partial + b * p.cols;
+    gradient.dbeta = gradient.dgamma + column_blocks(p.tokens) * p.cols;
+    std::memset(gradient.dgamma, 0, static_cast<std::size_t>(p.cols) * sizeof(T));
+    std::memset(gradient.dbeta, 0, static_cast<std::size_t>(p.cols) * sizeof(T));
+  }
+  std::int64_t t = b * kColumnSumRows;
+  const std::int64_t end = std::min(p.tokens, t + kColumnSumRows);
+  if (dropout.active()) {
+    for (std::int64_t i = t; i < end; ++i) drop_row(dropout, i, gradient.dy + i * p.cols, dz + i * p.cols, p.cols);
+    gradient.dy = dz;  // each vector of dy is read before its place receives dz
+  }
+  const auto sink = [&](int i, std::int64_t c, auto lanes, Vec<T> value) {
+    store(dz + (t + i) * p.cols + c, value, lanes);
+  };
+  for (; t + kRows <= end; t += kRows) layer_norm_backward_rows<kRows>(gradient, t, true, sink);
+  for (; t < end; ++t) layer_norm_backward_rows<1>(gradient, t, true, sink);
+}
+
+/// Tasks of the tables' gradients are ranges of columns: every row's sum has one writer and ascends over the tokens, and
+/// the load is even however often a row occurs (all tokens share one or two rows of the type table).
+template <class T>
+Status backward(const EmbeddingLayerNormBackward& p, Stream stream) {
+  if (const Status status = check_indices(p); !status.ok()) return status;
+  const DropoutRows dropout(p.dropout, p.map, p.cols);
+  const std::int64_t blocks = column_blocks(p.tokens);
+  T* const dz = static_cast<T*>(p.workspace);
+  T* const partial = dz + p.tokens * p.cols;
+  parallel_tasks(stream, blocks, [&](std::int64_t b) { backward_block(p, dropout, dz, partial, b); });
+  if (p.dgamma != nullptr) {
+    add_column_blocks(stream, partial, blocks, p.cols, static_cast<T*>(p.dgamma));
+    add_column_blocks(stream, partial + blocks * p.cols, blocks, p.cols, static_cast<T*>(p.dbeta));
+  }
+  parallel_ranges(stream, p.cols, kTaskColumns, [&](std::int64_t begin, std::int64_t end) {
+    accumulate(p, dz, p.ids, p.padding_idx, p.dword, begin, end);
+    accumulate(p, dz, p.type_ids, -1, p.dtype_table, begin, end);
+    accumulate(p, dz, p.position_ids, -1, p.dposition, begin, end);
+  });
+  return {};
+}
+
+Status run_forward(const EmbeddingLayerNorm& p, Stream stream) {
+  return p.dtype == Dtype::f32 ? forward<float>(p, stream) : forward<double>(p, stream);
+}
+Status run_backward(const EmbeddingLayerNormBackward& p, Stream stream) {
+  return p.dtype == Dtype::f32 ? backward<float>(p, stream) : backward<double>(p, stream);
+}
+
+template <class P>
+Status check_cpu(const P& p) {
+  if (p.dtype != Dtype::f32 && p.dtype != Dtype::f64) return unsupported("embedding on the CPU takes f32 and f64");
+  return check(p);
+}
+
+std::size_t backward_workspace(const EmbeddingLayerNormBackward& p) {
+  return static_cast<std::size_t>((p.tokens + 2 * column_blocks(p.tokens)) * p.cols) * size_of(p.dtype);
+}
+
+constexpr Variant forward_variants[] = {{"fused_rows", "sum, normalisation and dropout while the row is in L1",
+                                         "selected always", erased_run<EmbeddingLayerNorm, run_forward>}};
+constexpr Variant backward_variants[] = {{"column_ranges", "tables' gradients by column ranges, tokens ascending",
+                                          "selected always", erased_run<EmbeddingLayerNormBackward, run_backward>}};
+constexpr KernelEntry entries[] = {
+    entry<EmbeddingLayerNorm, check_cpu<EmbeddingLayerNorm>>(forward_variants),
+    entry<EmbeddingLayerNormBackward, check_cpu<EmbeddingLayerNormBackward>, backward_workspace>(backward_variants)};
+
+}  // namespace
+
 extern const Family embedding_family;
-const Family embedding_family = {};
+const Family embedding_family = family(entries);
+
 }  // namespace sinter::kernels::cpu

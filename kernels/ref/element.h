@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/status.h"
 
 namespace sinter::kernels::ref {
 
@@ -70,6 +71,14 @@ inline void store(Dtype dtype, void* base, std::int64_t i, double x) {
     case Dtype::u8: return store_integer(dtype, base, i, saturate(x, 0, 255));
     case Dtype::boolean: static_cast<std::uint8_t*>(base)[i] = x != 0 ? 1 : 0; return;
   }
+}
+
+/// Dtype of the statistics that go with `dtype`: f64 for f64, f32 for the others.
+constexpr Dtype statistics_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+/// What a reference kernel of floating dtypes answers for any other dtype.
+constexpr Status check_floating(Dtype dtype) {
+  return is_floating(dtype) ? Status{} : unsupported("the dtype must be f32, f64, f16 or bf16");
 }
 
 }  // namespace sinter::kernels::ref

@@ -1,0 +1,83 @@
+// Loops over contiguous elements in vectors, with one body for whole vectors and for the tail.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/simd.h"
+
+namespace sinter::kernels::cpu {
+
+/// Which lanes of a vector take part: all of them, or the first `count`. A kernel's loop body is a template over the two,
+/// so that the tail of a row runs the same arithmetic as the rest of it.
+struct AllLanes {};
+struct FirstLanes {
+  std::int64_t count;
+};
+
+template <class T>
+inline Vec<T> load(const T* p, AllLanes) {
+  return Vec<T>::load(p);
+}
+template <class T>
+inline Vec<T> load(const T* p, FirstLanes lanes) {
+  return Vec<T>::load(p, lanes.count);
+}
+template <class T>
+inline void store(T* p, Vec<T> x, AllLanes) {
+  x.store(p);
+}
+template <class T>
+inline void store(T* p, Vec<T> x, FirstLanes lanes) {
+  x.store(p, lanes.count);
+}
+/// x with the lanes that do not take part set to zero.
+template <class T>
+inline Vec<T> only(Vec<T> x, AllLanes) {
+  return x;
+}
+template <class T>
+inline Vec<T> only(Vec<T> x, FirstLanes lanes) {
+  return x.keep((1u << lanes.count) - 1u);
+}
+
+/// fn(i, lanes) for the vectors that cover [begin, end): AllLanes for whole ones, FirstLanes for the rest.
+template <class T, class Fn>
+inline void for_vectors(std::int64_t begin, std::int64_t end, Fn&& fn) {
+  std::int64_t i = begin;
+  for (; i + Vec<T>::size <= end; i += Vec<T>::size) fn(i, AllLanes{});
+  if (i < end) fn(i, FirstLanes{end - i});
+}
+
+/// Sum over [0, n) of the vectors term(i, lanes), whose lanes that do not take part must be zero. Four accumulators hide
+/// the latency of the additions; their order depends on n alone.
+template <class T, class Fn>
+inline T sum_vectors(std::int64_t n, Fn&& term) {
+  constexpr std::int64_t size = Vec<T>::size;
+  Vec<T> a = Vec<T>::all(0), b = a, c = a, d = a;
+  std::int64_t i = 0;
+  for (; i + 4 * size <= n; i += 4 * size) {
+    a = a + term(i, AllLanes{});
+    b = b + term(i + size, AllLanes{});
+    c = c + term(i + 2 * size, AllLanes{});
+    d = d + term(i + 3 * size, AllLanes{});
+  }
+  for_vectors<T>(i, n, [&](std::int64_t j, auto lanes) { a = a + term(j, lanes); });
+  return reduce_add((a + b) + (c + d));
+}
+
+/// c[0] + x (c[1] + x (c[2] + ...)) in fused multiply-adds.
+template <class T, int N>
+inline Vec<T> polynomial(Vec<T> x, const T (&c)[N]) {
+  Vec<T> sum = Vec<T>::all(c[N - 1]);
+  for (int k = N - 2; k >= 0; --k) sum = fma(sum, x, Vec<T>::all(c[k]));
+  return sum;
+}
+
+/// fn of each lane by a scalar function: for f64, where accuracy matters and speed does not.
+template <class Fn>
+inline Vec<double> by_lane(Vec<double> x, Fn&& fn) {
+  for (int i = 0; i < Vec<double>::size; ++i) x.v[i] = fn(x.v[i]);
+  return x;
+}
+
+}  // namespace sinter::kernels::cpu
