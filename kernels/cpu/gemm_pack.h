@@ -1,5 +1,5 @@
-// Copies a piece of an operand into a panel: for each k, `width` neighbouring rows of op(A) (or columns of op(B)) side
-// by side, so that the micro-kernel reads both operands in order. Lanes behind the edge of the matrix hold values that
+// Copies a piece of an operand into panels: for each k, `width` neighbouring rows of op(A) (or columns of op(B)) side by
+// side, so that the micro-kernel reads both operands in order. Lanes behind the edge of the matrix hold values that
 // belong to no element of C; the micro-kernel drops their results.
 #pragma once
 
@@ -11,14 +11,25 @@
 
 namespace sinter::kernels::cpu {
 
-/// dst[k * width + i] = src[k * ld + i] for i < count: the panel's lanes are neighbours in memory.
-template <int width, class T>
-void pack_rows(const T* src, std::int64_t ld, std::int64_t count, std::int64_t depth, T* dst) {
-  if (count >= width)
-    for (std::int64_t k = 0; k < depth; ++k) std::memcpy(dst + k * width, src + k * ld, width * sizeof(T));
-  else
-    for (std::int64_t k = 0; k < depth; ++k)
-      std::memcpy(dst + k * width, src + k * ld, static_cast<std::size_t>(count) * sizeof(T));
+/// Elements of k after which packing turns to the next lanes: few enough rows of memory for the TLB (rows), and of the
+/// panel for L1 (columns).
+inline constexpr std::int64_t kPackRowsStep = 16, kPackColumnsStep = 64;
+
+/// Lane i of panel q is lane l = q * width + i < count; its element k is src[k * ld + l]: lanes are neighbours in memory.
+/// It goes to dst[q * panel_size + k * stride + i].
+template <int width, int stride, class T>
+void pack_rows(const T* src, std::int64_t ld, std::int64_t count, std::int64_t depth, T* dst, std::int64_t panel_size) {
+  for (std::int64_t begin = 0; begin < depth; begin += kPackRowsStep) {
+    const std::int64_t end = std::min(depth, begin + kPackRowsStep);
+    T* panel = dst;
+    std::int64_t lane = 0;
+    for (; lane + width <= count; lane += width, panel += panel_size)
+      for (std::int64_t k = begin; k < end; ++k)
+        std::memcpy(panel + k * stride, src + k * ld + lane, width * sizeof(T));
+    if (lane < count)
+      for (std::int64_t k = begin; k < end; ++k)
+        std::memcpy(panel + k * stride, src + k * ld + lane, static_cast<std::size_t>(count - lane) * sizeof(T));
+  }
 }
 
 /// Transposes 8 rows of 8 f32: dst[k * width + i] = row[i][k]. 24 shuffles for 64 elements.
@@ -68,29 +79,36 @@ inline void transpose_4x4(const double* const (&row)[4], std::int64_t k, double*
   _mm256_storeu_pd(dst + 3 * width, _mm256_permute2f128_pd(t1, t3, 0x31));
 }
 
-/// `lanes` lanes of pack_columns, starting at lane `first`.
+/// dst[k * width + i] = src[i * ld + k] for i < lanes, begin <= k < end. Lanes from `count` on repeat the last one.
 template <int width, int lanes, class T>
-inline void pack_lanes(const T* src, std::int64_t ld, std::int64_t count, int first, std::int64_t depth, T* dst) {
+inline void transpose_lanes(const T* src, std::int64_t ld, std::int64_t count, std::int64_t begin, std::int64_t end,
+                            T* dst) {
   const T* row[lanes];
-  for (int i = 0; i < lanes; ++i) row[i] = src + std::min<std::int64_t>(first + i, count - 1) * ld;
-  dst += first;
-  std::int64_t k = 0;
+  for (int i = 0; i < lanes; ++i) row[i] = src + std::min<std::int64_t>(i, count - 1) * ld;
+  std::int64_t k = begin;
   if constexpr (lanes == 8)
-    for (; k + 8 <= depth; k += 8) transpose_8x8<width>(row, k, dst + k * width);
+    for (; k + 8 <= end; k += 8) transpose_8x8<width>(row, k, dst + k * width);
   else
-    for (; k + 4 <= depth; k += 4) transpose_4x4<width>(row, k, dst + k * width);
-  for (; k < depth; ++k)
+    for (; k + 4 <= end; k += 4) transpose_4x4<width>(row, k, dst + k * width);
+  for (; k < end; ++k)
     for (int i = 0; i < lanes; ++i) dst[k * width + i] = row[i][k];
 }
 
-/// dst[k * width + i] = src[i * ld + k] for i < count: the panel's lanes are rows in memory, so this transposes.
-template <int width, class T>
-void pack_columns(const T* src, std::int64_t ld, std::int64_t count, std::int64_t depth, T* dst) {
-  static_assert(width % 4 == 0);
-  int first = 0;
-  if constexpr (sizeof(T) == 4)
-    for (; first + 8 <= width && first < count; first += 8) pack_lanes<width, 8>(src, ld, count, first, depth, dst);
-  for (; first < width && first < count; first += 4) pack_lanes<width, 4>(src, ld, count, first, depth, dst);
+/// As pack_rows, but element k of lane l is src[l * ld + k]: lanes are rows in memory, so this transposes.
+template <int width, int stride, class T>
+void pack_columns(const T* src, std::int64_t ld, std::int64_t count, std::int64_t depth, T* dst,
+                  std::int64_t panel_size) {
+  static_assert(stride % 4 == 0 && width <= stride);
+  constexpr int lanes = sizeof(T) == 4 ? 8 : 4;
+  for (std::int64_t lane = 0; lane < count; lane += width, dst += panel_size)
+    for (std::int64_t begin = 0; begin < depth; begin += kPackColumnsStep) {
+      const std::int64_t end = std::min(depth, begin + kPackColumnsStep), left = std::min<std::int64_t>(width, count - lane);
+      const T* rows = src + lane * ld;
+      int i = 0;
+      for (; i + lanes <= stride && i < left; i += lanes)
+        transpose_lanes<stride, lanes>(rows + i * ld, ld, left - i, begin, end, dst + i);
+      if (i < stride && i < left) transpose_lanes<stride, 4>(rows + i * ld, ld, left - i, begin, end, dst + i);
+    }
 }
 
 }  // namespace sinter::kernels::cpu

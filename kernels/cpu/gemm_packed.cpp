@@ -17,13 +17,15 @@ struct Blocking {
   static constexpr std::int64_t chunk = 2048 / sizeof(T);                 ///< of K; part of the result's bits
   static constexpr std::int64_t panels = 256 / Tile<T>::columns;          ///< of B at once: 512 KiB (f32), half of L2
   static constexpr std::int64_t panel_size = chunk * Tile<T>::columns + 64 / sizeof(T);  ///< not a multiple of 4 KiB
+  static constexpr std::int64_t tiles = 4;                                ///< panels of A at once
+  static constexpr std::int64_t tile_size = chunk * Tile<T>::a_width;
   static constexpr std::int64_t partial_rows = 120 * 4 / static_cast<std::int64_t>(sizeof(T));
 };
 
 /// A thread's packed operands, and the unfinished sums of a block of C where C itself cannot hold them (accumulate).
 template <class T>
 struct Scratch {
-  T a[Blocking<T>::chunk * Tile<T>::a_width];
+  T a[Blocking<T>::tiles * Blocking<T>::tile_size];
   T b[Blocking<T>::panels * Blocking<T>::panel_size];
   T partial[Blocking<T>::partial_rows * Blocking<T>::panels * Tile<T>::columns];
 };
@@ -47,58 +49,72 @@ struct Block {
   std::int64_t row_begin, row_end, column_begin, column_end;
 };
 
+/// Rows `row` .. `row + rows` of op(A), elements k .. k + depth, into panels of the tile's height.
 template <class T>
 void pack_a(const Gemm& p, const T* a, std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t depth, T* dst) {
-  constexpr int width = Tile<T>::a_width;
+  constexpr int width = Tile<T>::rows, stride = Tile<T>::a_width;
   if (p.transpose_a)
-    pack_rows<width>(a + k * p.lda + row, p.lda, rows, depth, dst);
+    pack_rows<width, stride>(a + k * p.lda + row, p.lda, rows, depth, dst, Blocking<T>::tile_size);
   else
-    pack_columns<width>(a + row * p.lda + k, p.lda, rows, depth, dst);
+    pack_columns<width, stride>(a + row * p.lda + k, p.lda, rows, depth, dst, Blocking<T>::tile_size);
 }
 
+/// The same of op(B)'s columns.
 template <class T>
 void pack_b(const Gemm& p, const T* b, std::int64_t column, std::int64_t columns, std::int64_t k, std::int64_t depth,
             T* dst) {
   constexpr int width = Tile<T>::columns;
   if (p.transpose_b)
-    pack_columns<width>(b + column * p.ldb + k, p.ldb, columns, depth, dst);
+    pack_columns<width, width>(b + column * p.ldb + k, p.ldb, columns, depth, dst, Blocking<T>::panel_size);
   else
-    pack_rows<width>(b + k * p.ldb + column, p.ldb, columns, depth, dst);
+    pack_rows<width, width>(b + k * p.ldb + column, p.ldb, columns, depth, dst, Blocking<T>::panel_size);
+}
+
+/// One chunk of K of a block of C.
+struct Chunk {
+  std::int64_t begin, depth;
+  bool first, last;
+};
+
+/// Tiles of rows [row, row + rows) of the block, whose panels of A and B are packed.
+template <class T>
+void multiply_panels(const Gemm& p, T* c, Block block, Chunk chunk, std::int64_t row, std::int64_t rows, Scratch<T>& s) {
+  constexpr std::int64_t partial_ld = Blocking<T>::panels * Tile<T>::columns;
+  for (std::int64_t i = row; i < row + rows; i += Tile<T>::rows) {
+    const T* a = s.a + (i - row) / Tile<T>::rows * Blocking<T>::tile_size;
+    const T* b = s.b;
+    for (std::int64_t j = block.column_begin; j < block.column_end; j += Tile<T>::columns, b += Blocking<T>::panel_size) {
+      T* const out = c + i * p.ldc + j;
+      T* const own = s.partial + (i - block.row_begin) * partial_ld + (j - block.column_begin);
+      TileEnd<T> end;
+      end.columns = std::min<std::int64_t>(Tile<T>::columns, block.column_end - j);
+      end.out = chunk.last || !p.accumulate ? out : own;
+      end.out_ld = chunk.last || !p.accumulate ? p.ldc : partial_ld;
+      end.partial = chunk.first ? nullptr : p.accumulate ? own : out;
+      end.partial_ld = p.accumulate ? partial_ld : p.ldc;
+      end.bias = chunk.last && p.bias != nullptr ? static_cast<const T*>(p.bias) + j : nullptr;
+      end.add = chunk.last && p.accumulate;
+      tile_function<T>(std::min<std::int64_t>(Tile<T>::rows, row + rows - i), end.columns)(chunk.depth, a, b, end);
+    }
+  }
 }
 
 template <class T>
 void compute_block(const Gemm& p, std::int64_t matrix, Block block) {
-  constexpr std::int64_t tile_columns = Tile<T>::columns, chunk = Blocking<T>::chunk;
-  constexpr std::int64_t partial_ld = Blocking<T>::panels * tile_columns;
   const T* a = static_cast<const T*>(p.a) + matrix * p.batch_stride_a;
   const T* b = static_cast<const T*>(p.b) + matrix * p.batch_stride_b;
   T* c = static_cast<T*>(p.c) + matrix * p.batch_stride_c;
   Scratch<T>& s = scratch<T>();
   std::int64_t k = 0;
   do {  // once for K = 0, which gives zeros
-    const std::int64_t depth = std::min(chunk, p.k - k);
-    const bool last = k + depth == p.k;
-    for (std::int64_t j = block.column_begin; j < block.column_end; j += tile_columns)
-      pack_b(p, b, j, std::min(tile_columns, p.n - j), k, depth,
-             s.b + (j - block.column_begin) / tile_columns * Blocking<T>::panel_size);
-    for (std::int64_t i = block.row_begin; i < block.row_end; i += Tile<T>::rows) {
-      const std::int64_t rows = std::min<std::int64_t>(Tile<T>::rows, block.row_end - i);
+    const std::int64_t depth = std::min(Blocking<T>::chunk, p.k - k);
+    const Chunk chunk = {k, depth, k == 0, k + depth == p.k};
+    pack_b(p, b, block.column_begin, block.column_end - block.column_begin, k, depth, s.b);
+    constexpr std::int64_t group = Blocking<T>::tiles * Tile<T>::rows;
+    for (std::int64_t i = block.row_begin; i < block.row_end; i += group) {
+      const std::int64_t rows = std::min(group, block.row_end - i);
       pack_a(p, a, i, rows, k, depth, s.a);
-      for (std::int64_t j = block.column_begin; j < block.column_end; j += tile_columns) {
-        const std::int64_t columns = std::min(tile_columns, block.column_end - j);
-        T* const out = c + i * p.ldc + j;
-        T* const own = s.partial + (i - block.row_begin) * partial_ld + (j - block.column_begin);
-        TileEnd<T> end;
-        end.columns = columns;
-        end.out = last || !p.accumulate ? out : own;
-        end.out_ld = last || !p.accumulate ? p.ldc : partial_ld;
-        end.partial = k == 0 ? nullptr : p.accumulate ? own : out;
-        end.partial_ld = p.accumulate ? partial_ld : p.ldc;
-        end.bias = last && p.bias != nullptr ? static_cast<const T*>(p.bias) + j : nullptr;
-        end.add = last && p.accumulate;
-        tile_function<T>(rows, columns)(
-            depth, s.a, s.b + (j - block.column_begin) / tile_columns * Blocking<T>::panel_size, end);
-      }
+      multiply_panels(p, c, block, chunk, i, rows, s);
     }
     k += depth;
   } while (k < p.k);

@@ -40,7 +40,7 @@ struct TileEnd {
 
 /// sums[i][j] = fma chain over ascending k of a[k][i] * b[k][j], starting from zero; then `end`.
 template <class T, int rows, int vectors>
-void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>& end) {
+void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>& tile_end) {
   using V = Vec<T>;
   V sum[rows][vectors];
 #pragma GCC unroll 16
@@ -61,6 +61,7 @@ void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>&
     a += Tile<T>::a_width;
     b += Tile<T>::columns;
   }
+  const TileEnd<T> end = tile_end;  // a copy, so that the stores below cannot change it
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
