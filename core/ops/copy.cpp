@@ -1,0 +1,54 @@
+#include "core/autograd/mode.h"
+#include "core/error.h"
+#include "core/op.h"
+#include "core/ops/registry.h"
+#include "core/runtime/runtime.h"
+
+namespace sinter {
+namespace {
+
+struct Contiguous {
+  static constexpr const char* name = "contiguous";
+  static constexpr OpFlags flags{.second_order = true, .recompute_cheap = true};
+  struct Attrs {};
+  static Tensors forward(Forward&, const Attrs&, Inputs in) {
+    Tensor out = Tensor::empty(in[0].shape(), in[0].options());
+    out.copy_(in[0]);
+    return {out};
+  }
+  static Tensors backward(Backward&, const Attrs&, Inputs dy) { return {dy[0]}; }
+};
+
+struct Cast {
+  static constexpr const char* name = "cast";
+  static constexpr OpFlags flags{.second_order = true, .recompute_cheap = true};
+  struct Attrs {
+    Dtype from, to;
+  };
+  static Tensors forward(Forward&, const Attrs& attrs, Inputs in) {
+    Tensor out = Tensor::empty(in[0].shape(), {attrs.to, in[0].device()});
+    out.copy_(in[0]);
+    return {out};
+  }
+  static Tensors backward(Backward&, const Attrs& attrs, Inputs dy) { return {dy[0].to(attrs.from)}; }
+};
+
+}  // namespace
+
+const OpRow contiguous_op = make_row<Contiguous>();
+const OpRow cast_op = make_row<Cast>();
+
+Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+Tensor Tensor::clone() const { return run_op1(contiguous_op, Contiguous::Attrs{}, {*this}); }
+
+Tensor Tensor::to(Dtype target) const {
+  return target == dtype() ? *this : run_op1(cast_op, Cast::Attrs{dtype(), target}, {*this});
+}
+
+Tensor Tensor::to(Device target) const {
+  if (target == device()) return *this;
+  Runtime::instance().backend(target);  // says why the device is not usable
+  fail(ErrorCode::unsupported, "moving a tensor from ", device().str(), " to ", target.str(), " is not built");
+}
+
+}  // namespace sinter

@@ -1,0 +1,24 @@
+// Softmax cross-entropy.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace sinter {
+
+enum class Reduction {
+  none,   ///< one loss a row
+  sum,
+  mean,   ///< over the rows that are not ignored; NaN when all are, as in torch
+};
+
+struct CrossEntropyOptions {
+  Reduction reduction = Reduction::mean;
+  std::int64_t ignore_index = -100;
+  double label_smoothing = 0;
+};
+
+/// -log softmax(logits)[label]: logits [N, C], labels i64 [N]. A label outside [0, C) that is not ignore_index is a usage
+/// error that names it.
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
+
+}  // namespace sinter

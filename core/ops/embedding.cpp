@@ -1,0 +1,182 @@
+#include "core/ops/embedding.h"
+
+#include "core/error.h"
+#include "core/op.h"
+#include "core/ops/broadcast.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/gather.h"
+#include "core/ops/layer_norm.h"
+#include "core/ops/registry.h"
+#include "core/runtime/runtime.h"
+#include "kernels/embedding.h"
+#include "kernels/gather.h"
+
+namespace sinter {
+namespace {
+
+/// The buffer that a table's gradient is added into: the flat gradient where that may be written, else zeros to return.
+struct TableGradient {
+  Tensor buffer;
+  bool in_place = false;
+
+  TableGradient(Backward& ctx, std::size_t input, const Shape& shape, TensorOptions options) {
+    if (const std::optional<GradTarget> target = ctx.target(input)) {
+      buffer = target->grad;
+      in_place = true;
+      if (!target->accumulate) buffer.zero_();
+    } else {
+      buffer = Tensor::zeros(shape, options);
+    }
+  }
+  Tensor result() const { return in_place ? Tensor() : buffer; }
+};
+
+struct Embedding {
+  static constexpr const char* name = "embedding";
+  static constexpr OpFlags flags{};
+  static constexpr const char* branches[] = {"gradient in place", "gradient returned"};
+  struct Attrs {
+    Shape table;
+    std::int64_t padding_idx;
+  };
+  static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
+    const Tensor table = in[0].contiguous(), ids = in[1].contiguous();
+    check_indices(name, "id", ids, attrs.table[0]);
+    Shape shape = ids.shape();
+    shape.push_back(attrs.table[1]);
+    Tensor out = Tensor::empty(shape, table.options());
+    const kernels::IndexSelect params{
+        .dtype = table.dtype(), .outer = 1, .n = attrs.table[0], .inner = attrs.table[1], .m = ids.numel(),
+        .src = table.data(), .index = ids.data<std::int64_t>(), .dst = out.data(),
+    };
+    Runtime::instance().launch(table.device(), params, name);
+    ctx.save({ids});
+    return {out};
+  }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs grad) {
+    const Tensor ids = ctx.saved(0), dy = grad[0].contiguous();
+    const TableGradient table(ctx, 0, attrs.table, dy.options());
+    ctx.enter(table.in_place ? 0 : 1);
+    const kernels::IndexAdd params{
+        .dtype = dy.dtype(), .outer = 1, .n = attrs.table[0], .inner = attrs.table[1], .m = ids.numel(),
+        .skip = attrs.padding_idx, .src = dy.data(), .index = ids.data<std::int64_t>(), .dst = table.buffer.data(),
+    };
+    Runtime::instance().launch(dy.device(), params, name);
+    return {table.result(), Tensor()};
+  }
+  static Tensors twin(const Attrs& attrs, Inputs in) {
+    Tensor rows = index_select(in[0], 0, in[1].reshape({-1}));
+    if (attrs.padding_idx >= 0) {  // the value of a padding row, without its gradient
+      const Tensor padding = Tensor::full({}, static_cast<double>(attrs.padding_idx), in[1].options());
+      rows = where(eq(in[1].reshape({-1, 1}), padding), rows.detach(), rows);
+    }
+    Shape shape = in[1].shape();
+    shape.push_back(attrs.table[1]);
+    return {rows.reshape(shape)};
+  }
+};
+
+struct EmbeddingLayerNorm {
+  static constexpr const char* name = "embedding_layer_norm";
+  static constexpr OpFlags flags{};
+  static constexpr const char* branches[] = {"dropout", "no dropout"};
+  struct Attrs {
+    double eps;
+    std::int64_t padding_idx;
+    DropoutCall call;
+    std::shared_ptr<const Packing> packing;
+    Tensor ids, type_ids, position_ids;
+    Shape word, type, position;
+  };
+  /// Inputs: word, type, position, gamma, beta.
+  static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
+    const Tensor word = in[0].contiguous(), type = in[1].contiguous(), position = in[2].contiguous();
+    const Tensor gamma = in[3].contiguous(), beta = in[4].contiguous();
+    const std::int64_t tokens = attrs.ids.numel(), cols = word.size(1);
+    ctx.enter(attrs.call.threshold != 0 ? 0 : 1);
+    Tensor y = Tensor::empty({tokens, cols}, word.options());
+    const Tensor z = Tensor::empty({tokens, cols}, word.options());
+    const Tensor mean = Tensor::empty({tokens}, word.options()), rstd = Tensor::empty({tokens}, word.options());
+    const kernels::EmbeddingLayerNorm params{
+        .dtype = word.dtype(), .tokens = tokens, .cols = cols,
+        .vocab = word.size(0), .types = type.size(0), .positions = position.size(0),
+        .eps = attrs.eps, .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
+        .ids = attrs.ids.data<std::int64_t>(), .type_ids = attrs.type_ids.data<std::int64_t>(),
+        .position_ids = attrs.position_ids.data<std::int64_t>(),
+        .word = word.data(), .type = type.data(), .position = position.data(), .gamma = gamma.data(), .beta = beta.data(),
+        .z = z.data(), .y = y.data(), .mean = mean.data(), .rstd = rstd.data(),
+    };
+    Runtime::instance().launch(word.device(), params, name);
+    ctx.save({z, gamma, mean, rstd});
+    return {y};
+  }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs grad) {
+    const Tensor z = ctx.saved(0), gamma = ctx.saved(1), mean = ctx.saved(2), rstd = ctx.saved(3);
+    const Tensor dy = grad[0].contiguous();
+    const TableGradient word(ctx, 0, attrs.word, z.options());
+    const TableGradient type(ctx, 1, attrs.type, z.options());
+    const TableGradient position(ctx, 2, attrs.position, z.options());
+    const Tensor dgamma = Tensor::empty(gamma.shape(), z.options()), dbeta = Tensor::empty(gamma.shape(), z.options());
+    kernels::EmbeddingLayerNormBackward params{
+        .dtype = z.dtype(), .tokens = z.size(0), .cols = z.size(1),
+        .vocab = attrs.word[0], .types = attrs.type[0], .positions = attrs.position[0],
+        .padding_idx = attrs.padding_idx, .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
+        .ids = attrs.ids.data<std::int64_t>(), .type_ids = attrs.type_ids.data<std::int64_t>(),
+        .position_ids = attrs.position_ids.data<std::int64_t>(),
+        .dy = dy.data(), .z = z.data(), .mean = mean.data(), .rstd = rstd.data(), .gamma = gamma.data(),
+        .dword = word.buffer.data(), .dtype_table = type.buffer.data(), .dposition = position.buffer.data(),
+        .dgamma = dgamma.data(), .dbeta = dbeta.data(),
+    };
+    const auto bytes = static_cast<std::int64_t>(Runtime::instance().workspace(z.device(), params));
+    const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, z.device()});
+    params.workspace = workspace.data();
+    Runtime::instance().launch(z.device(), params, name);
+    return {word.result(), type.result(), position.result(), dgamma, dbeta};
+  }
+  static Tensors twin(const Attrs& attrs, Inputs in) {
+    const Tensor z = embedding(in[0], attrs.ids, attrs.padding_idx) + embedding(in[1], attrs.type_ids) +
+                     embedding(in[2], attrs.position_ids);
+    const Tensor y = layer_norm(z, in[3], in[4], attrs.eps);
+    return {attrs.call.threshold == 0 ? y : y * dropout_mask(y.detach(), attrs.call, attrs.packing)};
+  }
+  static kernels::Cost cost(const Attrs& attrs, Inputs in) {
+    return kernels::cost(kernels::EmbeddingLayerNorm{
+        .dtype = in[0].dtype(), .tokens = attrs.ids.numel(), .cols = in[0].size(1)});
+  }
+};
+
+}  // namespace
+
+const OpRow embedding_op = make_row<Embedding>();
+const OpRow embedding_layer_norm_op = make_row<EmbeddingLayerNorm>();
+
+Tensor embedding(const Tensor& table, const Tensor& ids, std::int64_t padding_idx) {
+  if (table.rank() != 2) fail(ErrorCode::usage, "embedding: the table is ", table.shape(), ", it must be [V, H]");
+  check_dtype("embedding", "ids", ids, Dtype::i64);
+  return run_op1(embedding_op, Embedding::Attrs{table.shape(), padding_idx}, {table, ids});
+}
+
+Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, const Tensor& type_ids,
+                            const Tensor& position_ids, const Tensor& gamma, const Tensor& beta, double eps, double p,
+                            std::uint32_t site, const std::shared_ptr<const Packing>& packing, std::int64_t padding_idx) {
+  const char* op = embedding_layer_norm_op.name;
+  check_same_kind(op, {&tables.word, &tables.type, &tables.position, &gamma, &beta});
+  const Shape vector{tables.word.size(-1)};
+  check_shape(op, "gamma", gamma, vector);
+  check_shape(op, "beta", beta, vector);
+  EmbeddingLayerNorm::Attrs attrs{eps, padding_idx, DropoutCall::make(p, site, op), packing,
+                                  ids.contiguous(), type_ids.contiguous(), position_ids.contiguous(),
+                                  tables.word.shape(), tables.type.shape(), tables.position.shape()};
+  const auto check_ids = [&](const char* what, const Tensor& index, const Shape& table) {
+    if (table.rank() != 2 || table[1] != vector[0]) fail(ErrorCode::usage, op, ": a table is ", table, ", not [rows, H]");
+    check_dtype(op, what, index, Dtype::i64);
+    check_shape(op, what, index, {ids.numel()});
+    check_indices(op, what, index, table[0]);
+  };
+  check_ids("token id", attrs.ids, attrs.word);
+  check_ids("token type", attrs.type_ids, attrs.type);
+  check_ids("position", attrs.position_ids, attrs.position);
+  return run_op1(embedding_layer_norm_op, attrs, {tables.word, tables.type, tables.position, gamma, beta});
+}
+
+}  // namespace sinter

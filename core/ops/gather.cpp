@@ -1,0 +1,159 @@
+#include "core/ops/gather.h"
+
+#include "core/error.h"
+#include "core/op.h"
+#include "core/ops/broadcast.h"
+#include "core/ops/registry.h"
+#include "core/runtime/runtime.h"
+#include "kernels/gather.h"
+
+namespace sinter {
+
+void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n) {
+  const std::int64_t* values = index.data<std::int64_t>();
+  for (std::int64_t i = 0; i < index.numel(); ++i)
+    if (values[i] < 0 || values[i] >= n)
+      fail(ErrorCode::usage, op, ": ", what, " ", i, " is ", values[i], ", it must lie between 0 and ", n - 1);
+}
+
+namespace {
+
+/// Fills the sizes of a gather kernel from the big tensor's shape, the dimension, and the number of indices along it.
+template <class Params>
+Params gather_params(const Tensor& big, int d, std::int64_t m) {
+  Params params{.dtype = big.dtype(), .outer = 1, .n = big.size(d), .inner = 1, .m = m};
+  for (int i = 0; i < big.rank(); ++i)
+    if (i != d) (i < d ? params.outer : params.inner) *= big.size(i);
+  return params;
+}
+
+struct DimAttrs {
+  Shape from;
+  int d = 0;
+};
+
+struct IndexSelect {
+  static constexpr const char* name = "index_select";
+  static constexpr OpFlags flags{.second_order = true};
+  using Attrs = DimAttrs;
+  static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
+    const Tensor x = in[0].contiguous(), index = in[1].contiguous();
+    check_indices(name, "index", index, x.size(attrs.d));
+    Shape shape = x.shape();
+    shape[attrs.d] = index.numel();
+    Tensor out = Tensor::empty(shape, x.options());
+    auto params = gather_params<kernels::IndexSelect>(x, attrs.d, index.numel());
+    params.src = x.data();
+    params.index = index.data<std::int64_t>();
+    params.dst = out.data();
+    Runtime::instance().launch(x.device(), params, name);
+    ctx.save({index});
+    return {out};
+  }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs dy) {
+    return {index_add(Tensor::zeros(attrs.from, dy[0].options()), attrs.d, ctx.saved(0), dy[0]), Tensor()};
+  }
+};
+
+struct IndexAdd {
+  static constexpr const char* name = "index_add";
+  static constexpr OpFlags flags{.second_order = true};
+  using Attrs = DimAttrs;
+  static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
+    const Tensor index = in[1].contiguous(), source = in[2].contiguous();
+    check_same_kind(name, {&in[0], &source});
+    check_indices(name, "index", index, in[0].size(attrs.d));
+    Shape expected = in[0].shape();
+    expected[attrs.d] = index.numel();
+    check_shape(name, "source", source, expected);
+    Tensor out = in[0].clone();
+    auto params = gather_params<kernels::IndexAdd>(out, attrs.d, index.numel());
+    params.src = source.data();
+    params.index = index.data<std::int64_t>();
+    params.dst = out.data();
+    Runtime::instance().launch(out.device(), params, name);
+    ctx.save({index});
+    return {out};
+  }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs dy) {
+    return {dy[0], Tensor(), ctx.needs(2) ? index_select(dy[0], attrs.d, ctx.saved(0)) : Tensor()};
+  }
+};
+
+/// Checks that `index` has the sizes of `x` but along d.
+void check_gather_index(const char* op, const Tensor& x, int d, const Tensor& index) {
+  Shape expected = x.shape();
+  if (index.rank() == x.rank()) expected[d] = index.size(d);
+  check_shape(op, "index", index, expected);
+  check_indices(op, "index", index, x.size(d));
+}
+
+struct Gather {
+  static constexpr const char* name = "gather";
+  static constexpr OpFlags flags{.second_order = true};
+  using Attrs = DimAttrs;
+  static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
+    const Tensor x = in[0].contiguous(), index = in[1].contiguous();
+    check_gather_index(name, x, attrs.d, index);
+    Tensor out = Tensor::empty(index.shape(), x.options());
+    auto params = gather_params<kernels::Gather>(x, attrs.d, index.size(attrs.d));
+    params.src = x.data();
+    params.index = index.data<std::int64_t>();
+    params.dst = out.data();
+    Runtime::instance().launch(x.device(), params, name);
+    ctx.save({index});
+    return {out};
+  }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs dy) {
+    return {scatter_add(Tensor::zeros(attrs.from, dy[0].options()), attrs.d, ctx.saved(0), dy[0]), Tensor()};
+  }
+};
+
+struct ScatterAdd {
+  static constexpr const char* name = "scatter_add";
+  static constexpr OpFlags flags{.second_order = true};
+  using Attrs = DimAttrs;
+  static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
+    const Tensor index = in[1].contiguous(), source = in[2].contiguous();
+    check_same_kind(name, {&in[0], &source});
+    check_gather_index(name, in[0], attrs.d, index);
+    check_shape(name, "source", source, index.shape());
+    Tensor out = in[0].clone();
+    auto params = gather_params<kernels::ScatterAdd>(out, attrs.d, index.size(attrs.d));
+    params.src = source.data();
+    params.index = index.data<std::int64_t>();
+    params.dst = out.data();
+    Runtime::instance().launch(out.device(), params, name);
+    ctx.save({index});
+    return {out};
+  }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs dy) {
+    return {dy[0], Tensor(), ctx.needs(2) ? gather(dy[0], attrs.d, ctx.saved(0)) : Tensor()};
+  }
+};
+
+DimAttrs dim_attrs(const Tensor& x, int d) { return {x.shape(), x.shape().dimension(d)}; }
+
+}  // namespace
+
+const OpRow index_select_op = make_row<IndexSelect>();
+const OpRow index_add_op = make_row<IndexAdd>();
+const OpRow gather_op = make_row<Gather>();
+const OpRow scatter_add_op = make_row<ScatterAdd>();
+
+Tensor index_select(const Tensor& x, int d, const Tensor& index) {
+  check_shape("index_select", "index", index, {index.numel()});
+  return run_op1(index_select_op, dim_attrs(x, d), {x, index});
+}
+Tensor index_add(const Tensor& x, int d, const Tensor& index, const Tensor& source) {
+  check_shape("index_add", "index", index, {index.numel()});
+  return run_op1(index_add_op, dim_attrs(x, d), {x, index, source});
+}
+Tensor gather(const Tensor& x, int d, const Tensor& index) {
+  return run_op1(gather_op, dim_attrs(x, d), {x, index});
+}
+Tensor scatter_add(const Tensor& x, int d, const Tensor& index, const Tensor& source) {
+  return run_op1(scatter_add_op, dim_attrs(x, d), {x, index, source});
+}
+
+}  // namespace sinter

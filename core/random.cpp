@@ -1,0 +1,77 @@
+#include "core/random.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "core/autograd/mode.h"
+#include "core/error.h"
+#include "kernels/base/philox.h"
+
+namespace sinter {
+namespace {
+
+thread_local const StepScope::State* t_step = nullptr;
+
+/// 32 bits as a double in (0, 1).
+double unit(std::uint32_t bits) { return (static_cast<double>(bits) + 0.5) * 0x1p-32; }
+
+/// Calls fn(four 32-bit words) for every four elements and copies its four values into the tensor.
+template <class Fn>
+void fill_by_fours(Tensor& tensor, std::uint64_t seed, std::uint32_t site, Fn&& fn) {
+  if (!kernels::is_floating(tensor.dtype())) fail(ErrorCode::usage, "random values for a ", name(tensor.dtype()), " tensor");
+  std::vector<double> values(static_cast<std::size_t>(tensor.numel()));
+  for (std::size_t i = 0; i < values.size(); i += 4) {
+    const std::uint64_t block = i / 4;
+    // Counter words 0 and 2 are a training step and a sample elsewhere; the top bit keeps fills apart from dropout.
+    const kernels::Philox4x32 r = kernels::philox4x32_10(seed, 0x80000000u, site, static_cast<std::uint32_t>(block >> 32),
+                                                         static_cast<std::uint32_t>(block));
+    double four[4];
+    fn(r.word, four);
+    for (std::size_t j = 0; j < 4 && i + j < values.size(); ++j) values[i + j] = four[j];
+  }
+  tensor.copy_(Tensor::from(values, tensor.shape()));
+}
+
+}  // namespace
+
+StepScope::StepScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample)
+    : before_(t_step), state_{seed, global_step, first_sample} {
+  t_step = &state_;
+}
+
+StepScope::~StepScope() { t_step = before_; }
+
+const StepScope::State& StepScope::current(const char* who) {
+  if (t_step == nullptr)
+    fail(ErrorCode::usage, who, " with p > 0 in training mode needs to know the step: put StepScope(seed, step) around the "
+                                "forward, or call eval()");
+  return *t_step;
+}
+
+std::optional<StepScope::State> StepScope::active() {
+  return t_step == nullptr ? std::nullopt : std::optional(*t_step);
+}
+
+std::uint32_t current_site(std::string_view suffix) {
+  const auto& path = autograd::ModuleScope::current();
+  return site_id(suffix, path == nullptr ? site_id("") : site_id(*path));
+}
+
+void normal_(Tensor& tensor, double mean, double stddev, std::uint64_t seed, std::uint32_t site) {
+  fill_by_fours(tensor, seed, site, [&](const std::uint32_t (&word)[4], double (&out)[4]) {
+    for (int pair = 0; pair < 2; ++pair) {
+      const double radius = std::sqrt(-2 * std::log(unit(word[2 * pair])));
+      const double angle = 2 * std::numbers::pi * unit(word[2 * pair + 1]);
+      out[2 * pair] = mean + stddev * radius * std::cos(angle);
+      out[2 * pair + 1] = mean + stddev * radius * std::sin(angle);
+    }
+  });
+}
+
+void uniform_(Tensor& tensor, double low, double high, std::uint64_t seed, std::uint32_t site) {
+  fill_by_fours(tensor, seed, site, [&](const std::uint32_t (&word)[4], double (&out)[4]) {
+    for (int j = 0; j < 4; ++j) out[j] = low + (high - low) * (static_cast<double>(word[j]) * 0x1p-32);
+  });
+}
+
+}  // namespace sinter

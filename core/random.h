@@ -1,0 +1,53 @@
+// Random numbers: everything is a pure function of (seed, step, site, place), so no state is ever saved.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "core/tensor.h"
+
+namespace sinter {
+
+/// Names the training step to every dropout of the calling thread for its lifetime. `first_sample` is the ordinal of the
+/// batch's first sample in the global batch of the step (accumulated micro-batches and ranks included), so that a
+/// sample's masks depend on neither. Dropout outside such a scope is a usage error.
+class StepScope {
+ public:
+  StepScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample = 0);
+  ~StepScope();
+  StepScope(const StepScope&) = delete;
+  StepScope& operator=(const StepScope&) = delete;
+
+  struct State {
+    std::uint64_t seed = 0;
+    std::uint32_t global_step = 0;
+    std::uint32_t first_sample = 0;
+  };
+  /// The innermost scope of the calling thread; a usage error that names `who` outside any.
+  static const State& current(const char* who);
+  /// The innermost scope's state, or nothing outside any.
+  static std::optional<State> active();
+
+ private:
+  const State* before_;
+  State state_;
+};
+
+/// Number of a dropout site from its name ("bert.encoder.layer.3.output.dropout"): FNV-1a of the text. Equal names have
+/// equal masks; sites are told apart by their module's path, never by the order in which they were made.
+constexpr std::uint32_t site_id(std::string_view name, std::uint32_t hash = 2166136261u) {
+  for (const char c : name) hash = (hash ^ static_cast<std::uint8_t>(c)) * 16777619u;
+  return hash;
+}
+
+/// site_id of the module whose forward runs (autograd::ModuleScope), extended by `suffix`.
+std::uint32_t current_site(std::string_view suffix);
+
+/// Fills a floating tensor with normal random numbers. `site` tells fills of one seed apart (use site_id of the
+/// parameter's name): each element is a pure function of (seed, site, its row-major index). Box-Muller on Philox.
+void normal_(Tensor& tensor, double mean, double stddev, std::uint64_t seed, std::uint32_t site);
+/// The same, uniform in [low, high).
+void uniform_(Tensor& tensor, double low, double high, std::uint64_t seed, std::uint32_t site);
+
+}  // namespace sinter
