@@ -1,0 +1,224 @@
+#include "core/io/safetensors.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <random>
+
+#include "tests/core/io/scratch_folder.h"
+
+namespace sinter {
+namespace {
+
+using kernels::Dtype;
+using testing::expect_error;
+using testing::ScratchFolder;
+
+std::string file_bytes(std::string_view header, std::string_view data) {
+  const std::uint64_t length = header.size();
+  std::string bytes(8, '\0');
+  std::memcpy(bytes.data(), &length, 8);
+  return bytes.append(header).append(data);
+}
+
+class Safetensors : public ::testing::Test {
+ protected:
+  std::filesystem::path put(std::string_view bytes) const {
+    std::ofstream(folder_ / "m.safetensors", std::ios::binary | std::ios::trunc) << bytes;
+    return folder_ / "m.safetensors";
+  }
+  SafetensorsFile open(std::string_view header, std::size_t data_bytes) const {
+    return SafetensorsFile(put(file_bytes(header, std::string(data_bytes, '\1'))));
+  }
+  void refuse(std::string_view header, std::size_t data_bytes, std::string_view part) const {
+    SCOPED_TRACE(header);
+    expect_error(ErrorCode::bad_input, part, [&] { open(header, data_bytes); });
+  }
+  std::string sample() const {
+    const float w[6] = {1, -2, 3.5f, 0, 1e-30f, 6};
+    const std::int64_t ids[3] = {1, -1, std::numeric_limits<std::int64_t>::max()};
+    const std::uint8_t mask[3] = {0, 1, 1};
+    const SafetensorsTensor tensors[] = {{"mask", Dtype::boolean, {3}, mask}, {"b.w", Dtype::f32, {2, 3}, w},
+                                         {"a.w", Dtype::f32, {}, w},          {"ids", Dtype::i64, {3, 1}, ids},
+                                         {"none", Dtype::f64, {4, 0}, nullptr}};
+    write_safetensors(folder_ / "sample", tensors, {{"format", "pt"}});
+    return read_file(folder_ / "sample", 10'000);
+  }
+
+  ScratchFolder folder_;
+};
+
+TEST_F(Safetensors, WritesTheReferenceLayoutAndReadsItBack) {
+  const std::string bytes = sample();
+  const std::string header =
+      R"({"__metadata__":{"format":"pt"},"ids":{"dtype":"I64","shape":[3,1],"data_offsets":[0,24]},)"
+      R"("none":{"dtype":"F64","shape":[4,0],"data_offsets":[24,24]},"a.w":{"dtype":"F32","shape":[],"data_offsets":[24,28]},)"
+      R"("b.w":{"dtype":"F32","shape":[2,3],"data_offsets":[28,52]},"mask":{"dtype":"BOOL","shape":[3],"data_offsets":[52,55]}})";
+  EXPECT_EQ(bytes.substr(8, header.size()), header);
+  EXPECT_EQ(bytes.find_first_not_of(' ', 8 + header.size()), (8 + header.size() + 7) / 8 * 8);
+  const SafetensorsFile file(folder_ / "sample");
+  EXPECT_EQ(file.metadata().at("format"), "pt");
+  ASSERT_EQ(file.tensors().size(), 5u);
+  EXPECT_EQ(file.at("b.w").shape, (std::vector<std::int64_t>{2, 3}));
+  EXPECT_EQ(file.at("b.w").dtype, Dtype::f32);
+  float w[6];
+  file.read("b.w", w, sizeof w);
+  EXPECT_EQ(w[2], 3.5f);
+  std::int64_t ids[3];
+  file.read("ids", ids, sizeof ids);
+  EXPECT_EQ(ids[2], std::numeric_limits<std::int64_t>::max());
+  file.read("none", nullptr, 0);
+  EXPECT_EQ(file.find("absent"), nullptr);
+  expect_error(ErrorCode::bad_input, "has no tensor absent", [&] { file.at("absent"); });
+  expect_error(ErrorCode::usage, "has 24 bytes, a buffer of 8 was given", [&] { file.read("b.w", w, 8); });
+}
+
+TEST_F(Safetensors, AcceptsWhatTheReferenceAccepts) {
+  EXPECT_EQ(open("{}", 0).tensors().size(), 0u);
+  EXPECT_EQ(open("\n {} \t ", 0).tensors().size(), 0u);
+  EXPECT_EQ(open(R"({"w":{"dtype":"F16","shape":[2,0],"data_offsets":[0,0]}})", 0).tensors().size(), 1u);
+  EXPECT_EQ(open(R"({"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})", 4).at("w").shape.size(), 0u);
+  EXPECT_EQ(open(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[4,6]},"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},)"
+                 R"("z":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})", 6).tensors()[0].name, "a");
+}
+
+TEST_F(Safetensors, RefusesLyingHeaders) {
+  const auto raw = [this](std::string_view bytes, std::string_view part) {
+    expect_error(ErrorCode::bad_input, part, [&] { SafetensorsFile file(put(bytes)); });
+  };
+  raw("", "has 0 bytes");
+  raw("1234567", "has 7 bytes");
+  raw(std::string(8, '\0'), "not valid JSON");
+  raw(std::string(8, '\xff'), "at most 100000000");
+  raw(std::string("\x01\xe1\xf5\x05\0\0\0\0{}", 10), "at most 100000000");
+  raw(std::string("\x03\0\0\0\0\0\0\0{}", 10), "only 2 follow");
+  refuse("{", 0, "not valid JSON");
+  refuse("{}x", 0, "not valid JSON");
+  refuse("\xff\xfe", 0, "not valid JSON");
+  refuse("{\"\xff\":1}", 0, "UTF-8");
+  refuse("[]", 0, "must be an object");
+  refuse("3", 0, "must be an object");
+  refuse(std::string(100, '['), 0, "deeper than 64");
+}
+
+TEST_F(Safetensors, RefusesBadEntries) {
+  refuse(R"({"w":1})", 0, "must be an object");
+  refuse(R"({"w":{}})", 0, "w.dtype is missing");
+  refuse(R"({"w":{"dtype":"F32","shape":[1]}})", 4, "w.data_offsets is missing");
+  refuse(R"({"w":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}})", 4, "unsupported dtype \"F8_E4M3\"");
+  refuse(R"({"w":{"dtype":"f32","shape":[1],"data_offsets":[0,4]}})", 4, "unsupported dtype");
+  refuse(R"({"w":{"dtype":4,"shape":[1],"data_offsets":[0,4]}})", 4, "w.dtype is 4");
+  refuse(R"({"w":{"dtype":"F32","shape":1,"data_offsets":[0,4]}})", 4, "must be an array");
+  refuse(R"({"w":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4, "must be an integer");
+  refuse(R"({"w":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}})", 4, "must be an integer");
+  refuse(R"({"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "at least 0");
+  refuse(R"({"w":{"dtype":"F32","shape":[-1,-1],"data_offsets":[0,4]}})", 4, "at least 0");
+  refuse(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}})", 4, "3 data_offsets");
+  refuse(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "begin <= end");
+  refuse(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4, "begin <= end");
+  refuse(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "needs 8");
+  refuse(R"({"w":{"dtype":"F32","shape":[2,18446744073709551614],"data_offsets":[0,16]}})", 16, "must be an integer");
+  refuse(R"({"w":{"dtype":"F32","shape":[2,9223372036854775807],"data_offsets":[0,16]}})", 16, "below 2^63");
+  refuse(R"({"w":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "below 2^63");
+  refuse(R"({"__metadata__":{"format":1}})", 0, "__metadata__.format is 1");
+  refuse(R"({"__metadata__":[]})", 0, "must be an object");
+}
+
+TEST_F(Safetensors, RefusesOverlapsHolesAndTrailingBytes) {
+  const std::string a = R"("a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]})";
+  refuse("{" + a + "," + a + "}", 4, "a is given twice");
+  refuse("{" + a + R"(,"b":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4, "overlaps");
+  refuse("{" + a + R"(,"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})", 6, "overlaps");
+  refuse("{" + a + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[5,6]}})", 6, "hole");
+  refuse(R"({"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})", 2, "hole");
+  refuse("{" + a + R"(,"z":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}})", 4, "z begins at byte 2 of the data");
+  refuse("{" + a + "}", 3, "truncated");
+  refuse("{" + a + "}", 5, "1 bytes after its last tensor");
+  refuse("{}", 1, "1 bytes after its last tensor");
+  refuse(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}})", 0, "hole");
+}
+
+TEST_F(Safetensors, RefusesBooleansThatAreNoBooleans) {
+  const SafetensorsFile file(put(file_bytes(R"({"m":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", "\1\1\2")));
+  std::uint8_t mask[3];
+  expect_error(ErrorCode::bad_input, "has the byte 2 at 2", [&] { file.read("m", mask, 3); });
+}
+
+TEST_F(Safetensors, RefusesToWriteWhatCannotBeRead) {
+  const float w[2] = {};
+  const SafetensorsTensor twice[] = {{"w", Dtype::f32, {2}, w}, {"w", Dtype::f32, {1}, w}};
+  expect_error(ErrorCode::usage, "w twice", [&] { write_safetensors(folder_ / "t", twice); });
+  const SafetensorsTensor reserved[] = {{"__metadata__", Dtype::f32, {2}, w}};
+  expect_error(ErrorCode::usage, "__metadata__", [&] { write_safetensors(folder_ / "t", reserved); });
+  const SafetensorsTensor negative[] = {{"w", Dtype::f32, {-2}, w}};
+  expect_error(ErrorCode::usage, "negative", [&] { write_safetensors(folder_ / "t", negative); });
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "t"));
+}
+
+TEST_F(Safetensors, TruncatedAtEveryByteIsRefused) {
+  const std::string bytes = sample();
+  for (std::size_t length = 0; length < bytes.size(); ++length)
+    EXPECT_THROW(SafetensorsFile file(put(bytes.substr(0, length))), Error) << length;
+}
+
+TEST_F(Safetensors, AFileThatShrinksAfterOpeningIsAnError) {
+  const auto path = put(sample());
+  const SafetensorsFile file(path);
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 10);
+  std::uint8_t mask[3];
+  expect_error(ErrorCode::bad_input, "became shorter", [&] { file.read("mask", mask, 3); });
+}
+
+// Replaces one random number, bracket, name or byte of a sound header by something near it. Whatever opens must obey the
+// rules, and reading it must stay inside the file.
+TEST_F(Safetensors, MutantsAreRefusedOrSound) {
+  const std::string bytes = sample();
+  std::uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), 8);
+  const std::string header = bytes.substr(8, header_bytes);
+  const std::string data = bytes.substr(8 + header_bytes);
+  const std::string_view pieces[] = {"0", "-1", "1", "4", "24", "28", "52", "55", "9223372036854775807", "18446744073709551615",
+                                     "4611686018427387904", "1e3", "\"F16\"", "\"I64\"", "\"BOOL\"", "null", "[]", "{}", ",", "]",
+                                     "}", "\"a.w\"", "\"ids\"", "\"__metadata__\"", "\"dtype\"", "\xff", "\\u0061", ""};
+  std::mt19937 random(7);
+  const auto below = [&random](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+  int opened = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    std::string mutant = header;
+    for (std::size_t edits = 1 + below(2); edits > 0; --edits) {
+      std::size_t at = below(mutant.size());
+      const std::size_t token = mutant.find_first_of("0123456789\"", at);
+      if (below(4) != 0 && token != std::string::npos) at = token;
+      std::size_t length = 1;
+      if (mutant[at] == '"') length = mutant.find('"', at + 1) - at + 1;
+      while (at + length < mutant.size() && std::isdigit(static_cast<unsigned char>(mutant[at])) &&
+             std::isdigit(static_cast<unsigned char>(mutant[at + length])))
+        ++length;
+      mutant.replace(at, std::min(length, mutant.size() - at), pieces[below(std::size(pieces))]);
+    }
+    std::string whole = file_bytes(mutant, data);
+    if (below(10) == 0) whole[below(8)] = static_cast<char>(random());
+    try {
+      const SafetensorsFile file(put(whole));
+      ++opened;
+      std::uint64_t end = 0;
+      for (const SafetensorsEntry& entry : file.tensors()) {
+        ASSERT_EQ(entry.begin, end);
+        end = entry.end;
+        ASSERT_LE(end, data.size());
+        std::vector<char> buffer(entry.bytes());
+        file.read(entry.name, buffer.data(), buffer.size());
+      }
+      ASSERT_EQ(end, data.size());
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::bad_input) << error.what();
+    }
+  }
+  EXPECT_GT(opened, 100);  // else the mutants are too wild to test what lies behind the parser
+}
+
+}  // namespace
+}  // namespace sinter
