@@ -38,29 +38,24 @@ struct Panels {
   std::int64_t columns = 0;   ///< multiple of the vector size
 };
 
-/// Transposes a square of vectors in registers: log2(size) rounds of exchanging blocks.
-template <class T>
-inline void transpose(Vec<T> (&r)[Vec<T>::size]) {
-  using Raw = decltype(Vec<T>::v);
-  using Index = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-  typedef Index Indices __attribute__((vector_size(sizeof(Raw))));
+/// One exchange of a transpose: the lanes with bit `step` of a against those without it of b.
+template <int step, class T, int... lane>
+inline void exchange(Vec<T>& a, Vec<T>& b, std::integer_sequence<int, lane...>) {
   constexpr int size = Vec<T>::size;
-#pragma GCC unroll 4
-  for (int step = size / 2; step > 0; step /= 2) {
-    Indices low, high;
+  const Vec<T> low = {__builtin_shufflevector(a.v, b.v, ((lane & step) == 0 ? lane : size + lane - step)...)};
+  const Vec<T> high = {__builtin_shufflevector(a.v, b.v, ((lane & step) == 0 ? lane + step : size + lane)...)};
+  a = low;
+  b = high;
+}
+
+/// Transposes a square of vectors in registers: log2(size) rounds of exchanging blocks.
+template <class T, int step = Vec<T>::size / 2>
+inline void transpose(Vec<T> (&r)[Vec<T>::size]) {
+  constexpr int size = Vec<T>::size;
 #pragma GCC unroll 16
-    for (int lane = 0; lane < size; ++lane) {
-      low[lane] = (lane & step) == 0 ? lane : size + lane - step;
-      high[lane] = (lane & step) == 0 ? lane + step : size + lane;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < size; ++i) {
-      if ((i & step) != 0) continue;
-      const Raw a = r[i].v, b = r[i + step].v;
-      r[i].v = __builtin_shuffle(a, b, low);
-      r[i + step].v = __builtin_shuffle(a, b, high);
-    }
-  }
+  for (int i = 0; i < size; ++i)
+    if ((i & step) == 0) exchange<step>(r[i], r[i + step], std::make_integer_sequence<int, size>{});
+  if constexpr (step > 1) transpose<T, step / 2>(r);
 }
 
 /// Packs the transpose of `rows` rows of `depth` elements: row r becomes column r; columns up to a whole vector are zero.
@@ -74,12 +69,14 @@ Panels<T> pack_columns(const T* x, std::int64_t stride, std::int64_t rows, std::
     const std::int64_t valid = std::min(size, rows - r);
     for (std::int64_t d = 0; d < depth; d += size) {
       const std::int64_t lanes = std::min(size, depth - d);
+      const T* from = x + r * stride + d;
       Vec<T> square[size];
-      for (std::int64_t i = 0; i < size; ++i)
-        square[i] = i >= valid ? Vec<T>::all(0) : lanes == size ? Vec<T>::load(x + (r + i) * stride + d)
-                                                                : Vec<T>::load(x + (r + i) * stride + d, lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < size; ++i) square[i] = Vec<T>::load(from + i * stride, i < valid ? lanes : 0);
       transpose<T>(square);
-      for (std::int64_t i = 0; i < lanes; ++i) square[i].store(to + (d + i) * width);
+#pragma GCC unroll 16
+      for (int i = 0; i < size; ++i)
+        if (i < lanes) square[i].store(to + (d + i) * width);
     }
   }
   return {memory, depth, columns};
