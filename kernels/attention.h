@@ -75,6 +75,24 @@ constexpr Status check_attention(const P& p) {
   if (p.dropout.active() && p.dropout.step == nullptr) return invalid("dropout needs the global step");
   if (p.dropout.active() && p.max_length > static_cast<std::int64_t>(kAttentionDropoutStride))
     return unsupported("attention dropout serves sequences of at most 4096 tokens");
+  if (p.dropout.active() && p.heads > 2048)  // element / 8 must fit 32 bits
+    return unsupported("attention dropout serves at most 2048 heads");
+  return {};
+}
+/// What the contract asks of the arrays, which must be host memory here. Positions count only for dropout.
+template <class P>
+constexpr Status check_attention_arrays(const P& p) {
+  if (p.sequences == 0 && p.tokens == 0) return {};
+  if (p.offsets == nullptr || p.offsets[0] != 0 || p.offsets[p.sequences] != p.tokens)
+    return invalid("offsets must begin with 0 and end with tokens");
+  for (std::int64_t b = 0; b < p.sequences; ++b) {
+    if (p.offsets[b + 1] < p.offsets[b]) return invalid("offsets must not descend");
+    if (p.offsets[b + 1] - p.offsets[b] > p.max_length) return invalid("a sequence is longer than max_length");
+  }
+  if (!p.dropout.active() || p.position == nullptr) return {};
+  for (std::int64_t t = 0; t < p.tokens; ++t)
+    if (p.position[t] < 0 || p.position[t] >= static_cast<std::int64_t>(kAttentionDropoutStride))
+      return invalid("attention dropout needs positions in [0, 4096)");
   return {};
 }
 template <class P>

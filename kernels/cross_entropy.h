@@ -45,6 +45,15 @@ constexpr Status check(const CrossEntropyBackward& p) {
   return {};
 }
 
+/// ok when every label is a class or ignore_index. `labels` must be host memory here; kernels ask before they write.
+template <class P>
+constexpr Status check_labels(const P& p) {
+  for (std::int64_t n = 0; n < p.rows; ++n)
+    if (p.labels[n] != p.ignore_index && (p.labels[n] < 0 || p.labels[n] >= p.classes))
+      return invalid("a label lies outside [0, classes) and is not ignore_index");
+  return {};
+}
+
 constexpr Cost cost(const CrossEntropy& p) {
   const double n = static_cast<double>(p.rows * p.classes), size = static_cast<double>(size_of(p.dtype));
   return {n * size + 8.0 * static_cast<double>(p.rows), 2 * static_cast<double>(p.rows) * size, 4 * n};

@@ -1,5 +1,5 @@
-// Attention: one task for each (sequence, head). A task walks over blocks of keys, whose packed K and V stay in the second
-// level cache, and inside over blocks of queries, whose scores stay in the first; so its scratch is bounded whatever the
+// Attention: one task for each (sequence, head). A task walks over blocks of keys, whose packed K and V stay in the
+// second level cache, and inside over blocks of queries, whose scores stay there too; so its scratch is bounded for any
 // length, and up to kMaxKeys keys (f32, head_size 64) the softmax of a row is computed in one piece.
 #include "kernels/attention.h"
 
@@ -116,7 +116,8 @@ std::uint32_t sample_ordinal(const P& p, std::int64_t sequence) {
 
 /// Draws the decisions of queries [q0, q0 + queries) and keys [k0, k0 + keys).
 template <class T, class P>
-void draw(const Head<T, P>& h, std::int64_t q0, std::int64_t queries, std::int64_t k0, std::int64_t keys, KeepBits& keep) {
+void draw(const Head<T, P>& h, std::int64_t q0, std::int64_t queries, std::int64_t k0, std::int64_t keys,
+          KeepBits& keep) {
   const std::uint32_t sample = sample_ordinal(h.p, h.sequence);
   const std::int64_t first = h.position(k0);
   bool consecutive = true;
@@ -164,11 +165,12 @@ void for_blocks(std::int64_t length, std::int64_t most, Fn&& fn) {
   }
 }
 
-/// exp(s - max) in place; returns {max, sum}. s = scale * score + bias.
 template <class T>
 struct RowSum {
   T max, sum;
 };
+
+/// Replaces the scores of a row by exp(s - max), s = scale * score + bias; answers max and the sum of them.
 template <class T>
 RowSum<T> exponentials(T* row, const T* bias, std::int64_t width, T scale) {
   constexpr int size = Vec<T>::size;
@@ -240,7 +242,8 @@ void forward_head(const Attention& p, std::int64_t task) {
     const Panels<T> k = pack_columns(h.in(p.k, p.stride_k, k0), p.stride_k, keys, p.head_size, scratch.k);
     const Panels<T> v = pack_rows(h.in(p.v, p.stride_v, k0), p.stride_v, keys, p.head_size, scratch.v);
     for_blocks(h.length, kMaxQueries, [&](std::int64_t q0, std::int64_t queries) {
-      multiply({h.in(p.q, p.stride_q, q0), p.stride_q, 1}, queries, k, scratch.scores, kScoreStride<T>, k.columns, false);
+      const Elements<T> q = {h.in(p.q, p.stride_q, q0), p.stride_q, 1};
+      multiply(q, queries, k, scratch.scores, kScoreStride<T>, k.columns, false);
       if (p.dropout.active()) draw(h, q0, queries, k0, keys, scratch.keep);
       for (std::int64_t i = 0; i < queries; ++i) {
         T* row = scratch.scores + i * kScoreStride<T>;
@@ -285,7 +288,8 @@ void backward_block(const Head<T, AttentionBackward>& h, BackwardScratch<T>& scr
   const Panels<T> v = pack_columns(h.in(p.v, p.stride_v, k0), p.stride_v, keys, p.head_size, scratch.v_columns);
   constexpr std::int64_t stride = kScoreStride<T>;
   for_blocks(h.length, kMaxQueries, [&](std::int64_t q0, std::int64_t queries) {
-    const Elements<T> q = {h.in(p.q, p.stride_q, q0), p.stride_q, 1}, d_o = {h.in(p.d_o, p.stride_do, q0), p.stride_do, 1};
+    const Elements<T> q = {h.in(p.q, p.stride_q, q0), p.stride_q, 1};
+    const Elements<T> d_o = {h.in(p.d_o, p.stride_do, q0), p.stride_do, 1};
     multiply(q, queries, k_columns, scratch.scores, stride, k_columns.columns, false);
     multiply(d_o, queries, v, scratch.d_scores, stride, v.columns, false);
     if (p.dropout.active()) draw(h, q0, queries, k0, keys, scratch.keep);
@@ -295,11 +299,14 @@ void backward_block(const Head<T, AttentionBackward>& h, BackwardScratch<T>& scr
                    static_cast<T>(p.scale), lse[q0 + i], row_sum, p.dropout.active() ? &scratch.keep : nullptr, i,
                    static_cast<T>(p.dropout.scale()));
     }
-    multiply({scratch.d_scores, stride, 1}, queries, k_rows, h.out(p.dq, p.stride_dq, q0), p.stride_dq, p.head_size, !first);
+    multiply({scratch.d_scores, stride, 1}, queries, k_rows, h.out(p.dq, p.stride_dq, q0), p.stride_dq, p.head_size,
+             !first);
     const Panels<T> q_rows = pack_rows(q.data, q.row, queries, p.head_size, scratch.q);
-    multiply({scratch.d_scores, 1, stride}, keys, q_rows, h.out(p.dk, p.stride_dk, k0), p.stride_dk, p.head_size, q0 > 0);
+    multiply({scratch.d_scores, 1, stride}, keys, q_rows, h.out(p.dk, p.stride_dk, k0), p.stride_dk, p.head_size,
+             q0 > 0);
     const Panels<T> d_o_rows = pack_rows(d_o.data, d_o.row, queries, p.head_size, scratch.d_o);
-    multiply({scratch.scores, 1, stride}, keys, d_o_rows, h.out(p.dv, p.stride_dv, k0), p.stride_dv, p.head_size, q0 > 0);
+    multiply({scratch.scores, 1, stride}, keys, d_o_rows, h.out(p.dv, p.stride_dv, k0), p.stride_dv, p.head_size,
+             q0 > 0);
   });
 }
 
@@ -322,33 +329,17 @@ void backward_head(const AttentionBackward& p, std::int64_t task) {
   });
 }
 
-/// What the contract asks of the arrays: looked at before anything is written.
-template <class P>
-Status check_data(const P& p) {
-  if (p.sequences == 0 && p.tokens == 0) return {};
-  if (p.offsets == nullptr || p.offsets[0] != 0 || p.offsets[p.sequences] != p.tokens)
-    return invalid("offsets must begin with 0 and end with tokens");
-  for (std::int64_t b = 0; b < p.sequences; ++b) {
-    if (p.offsets[b + 1] < p.offsets[b]) return invalid("offsets must not descend");
-    if (p.offsets[b + 1] - p.offsets[b] > p.max_length) return invalid("a sequence is longer than max_length");
-  }
-  if (!p.dropout.active() || p.position == nullptr) return {};
-  for (std::int64_t t = 0; t < p.tokens; ++t)
-    if (p.position[t] < 0 || p.position[t] >= static_cast<std::int64_t>(kAttentionDropoutStride))
-      return invalid("attention dropout needs positions in [0, 4096)");
-  return {};
-}
-
 template <class P>
 Status check_cpu(const P& p) {
-  if (p.dtype != Dtype::f32 && p.dtype != Dtype::f64) return unsupported("attention on the CPU computes in f32 and f64");
+  if (p.dtype != Dtype::f32 && p.dtype != Dtype::f64)
+    return unsupported("attention on the CPU computes in f32 and f64");
   if (p.head_size > kMaxHeadSize) return unsupported("attention on the CPU serves heads of at most 512 elements");
   return check(p);
 }
 
 template <class P, void (*f32)(const P&, std::int64_t), void (*f64)(const P&, std::int64_t)>
 Status run_heads(const P& p, Stream stream) {
-  if (const Status status = check_data(p); !status.ok()) return status;
+  if (const Status status = kernels::detail::check_attention_arrays(p); !status.ok()) return status;
   parallel_tasks(stream, p.sequences * p.heads,
                  [&](std::int64_t task) { p.dtype == Dtype::f32 ? f32(p, task) : f64(p, task); });
   return {};

@@ -12,7 +12,8 @@
 
 namespace sinter::kernels::cpu {
 
-/// Widest register tile, in vectors. AVX-512: 6 x 4 sums, 4 vectors of B, 1 element of A in 32 registers; AVX2: 6 x 2 in 16.
+/// Widest register tile, in vectors. AVX-512: 6 x 4 sums, 4 vectors of B and 1 element of A in 32 registers;
+/// AVX2: 6 x 2 sums, 2 and 1 in 16.
 #ifdef __AVX512F__
 inline constexpr int kTileVectors = 4;
 #else
@@ -30,7 +31,8 @@ constexpr std::int64_t round_up_to_vector(std::int64_t n) {
   return (n + Vec<T>::size - 1) / Vec<T>::size * Vec<T>::size;
 }
 
-/// Panels of B: kTileVectors vectors of columns (the last one may be narrower), each stored [depth, its width] without gaps.
+/// B in panels of kTileVectors vectors of columns (the last one may be narrower), each stored [depth, its width]
+/// without gaps.
 template <class T>
 struct Panels {
   const T* data = nullptr;
@@ -58,7 +60,7 @@ inline void transpose(Vec<T> (&r)[Vec<T>::size]) {
   if constexpr (step > 1) transpose<T, step / 2>(r);
 }
 
-/// Packs the transpose of `rows` rows of `depth` elements: row r becomes column r; columns up to a whole vector are zero.
+/// Packs the transpose of [rows, depth]: row r becomes column r. Columns up to a whole vector are zero.
 template <class T>
 Panels<T> pack_columns(const T* x, std::int64_t stride, std::int64_t rows, std::int64_t depth, T* memory) {
   constexpr std::int64_t size = Vec<T>::size, widest = kTileVectors * size;
@@ -100,7 +102,7 @@ Panels<T> pack_rows(const T* x, std::int64_t stride, std::int64_t rows, std::int
   return {memory, rows, padded};
 }
 
-/// A[m, k] stands at data[m * row + k * column]; an operand that is read one element at a time may be transposed freely.
+/// A[m, k] stands at data[m * row + k * column]: read one element at a time, A may be transposed for nothing.
 template <class T>
 struct Elements {
   const T* data = nullptr;
@@ -158,7 +160,7 @@ constexpr auto make_tile_table(std::integer_sequence<int, vector...>) {
 template <class T>
 inline constexpr auto tile_table = make_tile_table<T>(std::make_integer_sequence<int, kTileVectors>{});
 
-/// c[rows, columns] = or += a[rows, depth] b[depth, columns]. `columns` may be less than b has (its zeros are not stored).
+/// c[rows, columns] = or += a[rows, depth] b[depth, columns]. The zeros that fill up b are not stored.
 /// Rows are dealt out evenly: a last tile of one row would cost as much as one of four.
 template <class T>
 void multiply(Elements<T> a, std::int64_t rows, const Panels<T>& b, T* c, std::int64_t stride, std::int64_t columns,

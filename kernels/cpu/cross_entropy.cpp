@@ -13,15 +13,6 @@ namespace {
 
 std::int64_t row_grain(std::int64_t classes) { return std::max<std::int64_t>(1, 16384 / classes); }
 
-/// All labels before anything is written, so that a refused call leaves the outputs as they were.
-template <class P>
-Status check_labels(const P& p) {
-  for (std::int64_t n = 0; n < p.rows; ++n)
-    if (p.labels[n] != p.ignore_index && (p.labels[n] < 0 || p.labels[n] >= p.classes))
-      return invalid("a label lies outside [0, classes) and is not ignore_index");
-  return {};
-}
-
 template <class T>
 struct RowSums {
   T max, log_sum;   ///< lse = max + log_sum

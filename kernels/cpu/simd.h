@@ -73,13 +73,17 @@ struct Vec<float> {
   static constexpr int size = 8;
   __m256 v;
 
-  static __m256i first(std::int64_t n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMask32 + 8 - n)); }
+  static __m256i first(std::int64_t n) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMask32 + 8 - n));
+  }
   static Vec all(float x) { return {_mm256_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   /// The first n lanes (0 <= n <= size) from p, the others zero.
   static Vec load(const float* p, std::int64_t n) { return {_mm256_maskload_ps(p, first(n))}; }
   /// The first n lanes of this, `other` behind them.
-  Vec first_or(std::int64_t n, Vec other) const { return {_mm256_blendv_ps(other.v, v, _mm256_castsi256_ps(first(n)))}; }
+  Vec first_or(std::int64_t n, Vec other) const {
+    return {_mm256_blendv_ps(other.v, v, _mm256_castsi256_ps(first(n)))};
+  }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store(float* p, std::int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }
   /// Lanes whose bit in `bits` is set; the others zero.
@@ -95,11 +99,15 @@ struct Vec<double> {
   static constexpr int size = 4;
   __m256d v;
 
-  static __m256i first(std::int64_t n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMask64 + 4 - n)); }
+  static __m256i first(std::int64_t n) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMask64 + 4 - n));
+  }
   static Vec all(double x) { return {_mm256_set1_pd(x)}; }
   static Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
   static Vec load(const double* p, std::int64_t n) { return {_mm256_maskload_pd(p, first(n))}; }
-  Vec first_or(std::int64_t n, Vec other) const { return {_mm256_blendv_pd(other.v, v, _mm256_castsi256_pd(first(n)))}; }
+  Vec first_or(std::int64_t n, Vec other) const {
+    return {_mm256_blendv_pd(other.v, v, _mm256_castsi256_pd(first(n)))};
+  }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
   void store(double* p, std::int64_t n) const { _mm256_maskstore_pd(p, first(n), v); }
   Vec keep(std::uint32_t bits) const {
@@ -120,7 +128,9 @@ inline Vec<float> min(Vec<float> a, Vec<float> b) { return {_mm256_min_ps(a.v, b
 inline Vec<double> min(Vec<double> a, Vec<double> b) { return {_mm256_min_pd(a.v, b.v)}; }
 /// Nearest integer, ties to even.
 inline Vec<float> round(Vec<float> a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-inline Vec<double> round(Vec<double> a) { return {_mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+inline Vec<double> round(Vec<double> a) {
+  return {_mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
 
 /// a * 2^n for integral n, |n| <= 252 (f32) or 2044 (f64), in two steps so that neither factor overflows.
 inline Vec<float> scale_by_power(Vec<float> a, Vec<float> n) {
@@ -159,7 +169,8 @@ inline Vec<T> operator/(Vec<T> a, Vec<T> b) {
   return {a.v / b.v};
 }
 
-/// Folds the upper half of the lanes onto the lower one until one lane is left: a fixed tree. `op` takes vectors and scalars.
+/// Folds the upper half of the lanes onto the lower one until one lane is left: a fixed tree. `op` takes vectors and
+/// scalars.
 template <class Op>
 inline float fold(__m128 a, Op op) {
   a = op(a, _mm_movehl_ps(a, a));

@@ -93,8 +93,10 @@ void forward(const Softmax& p, Stream stream) {
   const T* x = static_cast<const T*>(p.x);
   T* y = static_cast<T*>(p.y);
   parallel_ranges(stream, p.rows, row_grain(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r)
-      p.log ? log_softmax_row(x + r * p.cols, y + r * p.cols, p.cols) : softmax_row(x + r * p.cols, y + r * p.cols, p.cols);
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t at = r * p.cols;
+      p.log ? log_softmax_row(x + at, y + at, p.cols) : softmax_row(x + at, y + at, p.cols);
+    }
   });
 }
 

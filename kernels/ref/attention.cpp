@@ -11,22 +11,6 @@
 namespace sinter::kernels::ref {
 namespace {
 
-template <class P>
-Status check_data(const P& p) {
-  if (p.sequences == 0 && p.tokens == 0) return {};
-  if (p.offsets == nullptr || p.offsets[0] != 0 || p.offsets[p.sequences] != p.tokens)
-    return invalid("offsets must begin with 0 and end with tokens");
-  for (std::int64_t b = 0; b < p.sequences; ++b) {
-    if (p.offsets[b + 1] < p.offsets[b]) return invalid("offsets must not descend");
-    if (p.offsets[b + 1] - p.offsets[b] > p.max_length) return invalid("a sequence is longer than max_length");
-  }
-  if (!p.dropout.active() || p.position == nullptr) return {};
-  for (std::int64_t t = 0; t < p.tokens; ++t)
-    if (p.position[t] < 0 || p.position[t] >= static_cast<std::int64_t>(kAttentionDropoutStride))
-      return invalid("attention dropout needs positions in [0, 4096)");
-  return {};
-}
-
 /// One sequence and head: the probabilities, and what dropout makes of an element of them.
 template <class P>
 struct Head {
@@ -57,7 +41,8 @@ struct Head {
     const std::uint64_t row = static_cast<std::uint64_t>(head) * kAttentionDropoutStride + position(i);
     const std::uint64_t element = row * kAttentionDropoutStride + position(j);
     const std::uint32_t first = p.dropout.first_sample == nullptr ? 0 : *p.dropout.first_sample;
-    const std::uint32_t ordinal = first + static_cast<std::uint32_t>(p.sample == nullptr ? sequence : p.sample[sequence]);
+    const std::int64_t sample = p.sample == nullptr ? sequence : p.sample[sequence];
+    const std::uint32_t ordinal = first + static_cast<std::uint32_t>(sample);
     const std::uint32_t keep =
         dropout_keep8(p.dropout, *p.dropout.step, ordinal, static_cast<std::uint32_t>(element / 8));
     return (keep >> (element % 8) & 1u) != 0 ? p.dropout.scale() : 0;
@@ -125,7 +110,7 @@ void backward_head(const Head<AttentionBackward>& head) {
 }
 
 Status run_attention(const Attention& p, Stream) {
-  if (const Status status = check_data(p); !status.ok()) return status;
+  if (const Status status = kernels::detail::check_attention_arrays(p); !status.ok()) return status;
   for (std::int64_t b = 0; b < p.sequences; ++b)
     for (std::int64_t a = 0; a < p.heads; ++a) {
       const Head<Attention> head(p, b, a);
@@ -135,7 +120,7 @@ Status run_attention(const Attention& p, Stream) {
 }
 
 Status run_attention_backward(const AttentionBackward& p, Stream) {
-  if (const Status status = check_data(p); !status.ok()) return status;
+  if (const Status status = kernels::detail::check_attention_arrays(p); !status.ok()) return status;
   for (std::int64_t b = 0; b < p.sequences; ++b)
     for (std::int64_t a = 0; a < p.heads; ++a) backward_head(Head<AttentionBackward>(p, b, a));
   return {};

@@ -9,14 +9,6 @@
 namespace sinter::kernels::ref {
 namespace {
 
-template <class P>
-Status check_labels(const P& p) {
-  for (std::int64_t n = 0; n < p.rows; ++n)
-    if (p.labels[n] != p.ignore_index && (p.labels[n] < 0 || p.labels[n] >= p.classes))
-      return invalid("a label lies outside [0, classes) and is not ignore_index");
-  return {};
-}
-
 Status run_cross_entropy(const CrossEntropy& p, Stream) {
   if (const Status status = check_labels(p); !status.ok()) return status;
   const double e = p.label_smoothing;

@@ -95,19 +95,21 @@ Buffer<T> backward(const BackendModule& module, const Batch<T>& batch, const For
 }
 
 /// Random inputs are of size 1. A score is a chain of head_size products, scaled by 1 / sqrt(head_size): its rounding
-/// errors add up, at random, to about sqrt(head_size) ulp, and are relative errors of the probability. The sums over keys
-/// (O, dQ) and queries (dK, dV) add as many errors as their length, at random too. 4 is four standard deviations; the
-/// backward passes through three such products.
+/// errors add up, at random, to about sqrt(head_size) ulp, and are relative errors of the probability. The sums over
+/// keys (O, dQ) and queries (dK, dV) add as many errors as their length, at random too. 4 is four standard deviations;
+/// the backward passes through three such products.
 template <class T>
 double tolerance(const Batch<T>& batch) {
-  return 4 * kUlp<T> * (4 + std::sqrt(static_cast<double>(batch.head_size)) + std::sqrt(static_cast<double>(batch.longest)));
+  const double depth = static_cast<double>(batch.head_size), length = static_cast<double>(batch.longest);
+  return 4 * kUlp<T> * (4 + std::sqrt(depth) + std::sqrt(length));
 }
 
 /// Elements between and behind the rows of a result must keep their poison: it stands in `expected` too.
 template <class T>
 void against_reference(const Batch<T>& batch) {
   SCOPED_TRACE(::testing::Message() << batch.sequences() << " sequences, " << batch.tokens() << " tokens, heads "
-                                    << batch.heads << ", head_size " << batch.head_size << ", dropout " << batch.dropout);
+                                    << batch.heads << ", head_size " << batch.head_size << ", dropout "
+                                    << batch.dropout);
   const Forward<T> expected = forward(ref_module(), batch);
   const Buffer<T> expected_d = backward(ref_module(), batch, expected);
   for_each_cpu([&](const BackendModule& module) {
@@ -284,7 +286,8 @@ TEST(Attention, ReferenceBackwardIsTheDerivative) {
         x = kept - h;
         const double below = loss();
         x = kept;
-        ASSERT_NEAR(analytic[t * batch.stride + c], (above - below) / (2 * h), 1e-8) << "token " << t << " column " << c;
+        const double numeric = (above - below) / (2 * h);
+        ASSERT_NEAR(analytic[t * batch.stride + c], numeric, 1e-8) << "token " << t << " column " << c;
       }
   }
 }

@@ -17,7 +17,8 @@ struct Case {
   Buffer<std::int64_t> labels;
 
   Case(std::int64_t n, std::int64_t c, double e, double stddev = 2)
-      : rows(n), classes(c), smoothing(e), x(random_buffer<T>(n * c, 1, 1, stddev)), dloss(random_buffer<T>(n, 2)), labels(n) {
+      : rows(n), classes(c), smoothing(e), x(random_buffer<T>(n * c, 1, 1, stddev)), dloss(random_buffer<T>(n, 2)),
+        labels(n) {
     std::mt19937 generator(3);
     for (std::int64_t i = 0; i < n; ++i)
       labels[i] = i % 5 == 3 ? -100 : static_cast<std::int64_t>(generator() % static_cast<unsigned>(c));
@@ -32,8 +33,8 @@ struct Result {
 template <class T>
 Result<T> compute(const BackendModule& module, const Case<T>& c, Stream stream = {}) {
   Result<T> r{Buffer<T>(c.rows), Buffer<T>(c.rows), Buffer<T>(c.rows * c.classes)};
-  EXPECT_TRUE(run_ok(module, CrossEntropy{dtype_of<T>, c.rows, c.classes, -100, c.smoothing, c.x.data(), c.labels.data(),
-                                          r.loss.data(), r.lse.data()}, stream));
+  EXPECT_TRUE(run_ok(module, CrossEntropy{dtype_of<T>, c.rows, c.classes, -100, c.smoothing, c.x.data(),
+                                          c.labels.data(), r.loss.data(), r.lse.data()}, stream));
   EXPECT_TRUE(run_ok(module, CrossEntropyBackward{dtype_of<T>, c.rows, c.classes, -100, c.smoothing, c.dloss.data(),
                                                   c.x.data(), c.labels.data(), r.lse.data(), r.dx.data()}, stream));
   return r;
@@ -119,7 +120,8 @@ TEST(CrossEntropy, ChecksLabelsBeforeItWrites) {
       loss.fill(7);
       dx.fill(7);
       CrossEntropy forward{Dtype::f32, 9, 3, -100, 0, c.x.data(), c.labels.data(), loss.data(), lse.data()};
-      CrossEntropyBackward backward{Dtype::f32, 9, 3, -100, 0, c.dloss.data(), c.x.data(), c.labels.data(), lse.data(), dx.data()};
+      CrossEntropyBackward backward{Dtype::f32, 9, 3, -100, 0, c.dloss.data(), c.x.data(), c.labels.data(), lse.data(),
+                                    dx.data()};
       EXPECT_EQ(run(module, forward).code, StatusCode::invalid_argument);
       EXPECT_EQ(run(module, backward).code, StatusCode::invalid_argument);
       for (std::int64_t i = 0; i < 9; ++i) EXPECT_EQ(loss[i], 7.0f);
