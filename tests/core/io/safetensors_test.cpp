@@ -76,6 +76,36 @@ TEST_F(Safetensors, WritesTheReferenceLayoutAndReadsItBack) {
   expect_error(ErrorCode::usage, "has 24 bytes, a buffer of 8 was given", [&] { file.read("b.w", w, 8); });
 }
 
+// The file was written by the reference implementation (tests/golden/make_goldens.py): every dtype is read, and writing the
+// same tensors gives the same bytes.
+TEST_F(Safetensors, AgreesWithTheReferenceImplementation) {
+  const std::filesystem::path path = SINTER_SOURCE_DIR "/tests/golden/interop.safetensors";
+  const SafetensorsFile file(path);
+  ASSERT_EQ(file.tensors().size(), 10u);
+  double f64[6];
+  kernels::f16 f16[6];
+  kernels::bf16 bf16[6];
+  std::int32_t i32[2];
+  file.read("f64", f64, sizeof f64);
+  file.read("f16", f16, sizeof f16);
+  file.read("bf16", bf16, sizeof bf16);
+  file.read("i32", i32, sizeof i32);
+  EXPECT_EQ(f64[1], -1.5);
+  EXPECT_EQ(to_float(f16[4]), -65504.0f);
+  EXPECT_EQ(to_float(bf16[2]), 2.0f);
+  EXPECT_EQ(i32[0], std::numeric_limits<std::int32_t>::min());
+  std::vector<std::vector<char>> values;
+  std::vector<SafetensorsTensor> tensors;
+  for (const SafetensorsEntry& entry : file.tensors()) {
+    values.emplace_back(entry.bytes());
+    file.read(entry.name, values.back().data(), entry.bytes());
+    tensors.push_back({entry.name, entry.dtype, entry.shape, values.back().data()});
+  }
+  std::ranges::reverse(tensors);
+  write_safetensors(folder_ / "again", tensors, file.metadata());
+  EXPECT_EQ(read_file(folder_ / "again", 10'000), read_file(path, 10'000));
+}
+
 TEST_F(Safetensors, AcceptsWhatTheReferenceAccepts) {
   EXPECT_EQ(open("{}", 0).tensors().size(), 0u);
   EXPECT_EQ(open("\n {} \t ", 0).tensors().size(), 0u);
