@@ -6,29 +6,28 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <dnnl.hpp>
-#include <functional>
 #include <memory>
-#include <random>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "bench/measure.h"
 #include "core/runtime/thread_pool.h"
 #include "kernels/gemm.h"
 
 namespace {
 
 using sinter::ThreadPool;
+using sinter::bench::Array;
+using sinter::bench::fastest_call;
 namespace kernels = sinter::kernels;
 using kernels::Gemm;
 
 constexpr int kEigen = 0, kPacked = 1;  // variants in kernels/cpu/gemm.cpp
 constexpr int kRounds = 9;
-constexpr double kSampleSeconds = 15e-3;
 
 struct Layer {
   std::int64_t n, k;  // out_features, in_features
@@ -69,25 +68,6 @@ Gemm shape_of(Product product, std::int64_t tokens, Layer layer) {
   return p;
 }
 
-/// Memory aligned to a cache line, as core allocates it.
-struct Aligned {
-  explicit Aligned(std::int64_t n, kernels::Dtype dtype, unsigned seed)
-      : bytes(static_cast<std::size_t>(n) * size_of(dtype)),
-        memory(std::aligned_alloc(64, (bytes + 63) / 64 * 64), std::free) {
-    std::mt19937 generator(seed);
-    std::normal_distribution<double> normal;
-    for (std::int64_t i = 0; i < n; ++i) {
-      const double x = normal(generator);
-      if (dtype == kernels::Dtype::f64)
-        static_cast<double*>(memory.get())[i] = x;
-      else
-        static_cast<float*>(memory.get())[i] = static_cast<float>(x);
-    }
-  }
-  std::size_t bytes;
-  std::unique_ptr<void, void (*)(void*)> memory;
-};
-
 /// oneDNN's matmul on the same memory in the same plain layouts.
 class OneDnn {
  public:
@@ -121,25 +101,7 @@ class OneDnn {
   std::unordered_map<int, dnnl::memory> arguments_;
 };
 
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// Seconds of the fastest call among those that fit into kSampleSeconds: long enough for the rival's threads, which spin
-/// for milliseconds after their last call, to fall asleep.
-double fastest_call(const std::function<void()>& call) {
-  const double end = seconds_now() + kSampleSeconds;
-  double fastest = HUGE_VAL;
-  for (double begin = seconds_now(); begin < end;) {
-    call();
-    const double now = seconds_now();
-    fastest = std::min(fastest, now - begin);
-    begin = now;
-  }
-  return fastest;
-}
-
-double largest_difference(const Aligned& x, const Aligned& y) {
+double largest_difference(const Array& x, const Array& y) {
   double largest = 0;
   const float* a = static_cast<const float*>(x.memory.get());
   const float* b = static_cast<const float*>(y.memory.get());
@@ -157,8 +119,8 @@ std::vector<Row> rows;
 
 void compare(benchmark::State& state, Product product, std::int64_t tokens, Layer layer, int threads) {
   Gemm p = shape_of(product, tokens, layer);
-  const Aligned a(p.m * p.k, p.dtype, 1), b(p.k * p.n, p.dtype, 2), bias(p.n, p.dtype, 3);
-  const Aligned c(p.m * p.n, p.dtype, 4), other(p.m * p.n, p.dtype, 5);
+  const Array a(p.m * p.k, p.dtype, 1), b(p.k * p.n, p.dtype, 2), bias(p.n, p.dtype, 3);
+  const Array c(p.m * p.n, p.dtype, 4), other(p.m * p.n, p.dtype, 5);
   p.a = a.memory.get();
   p.b = b.memory.get();
   p.c = c.memory.get();
