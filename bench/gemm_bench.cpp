@@ -37,7 +37,10 @@ constexpr Layer kLayers[] = {{768, 768}, {3072, 768}, {768, 3072}, {384, 384}, {
 constexpr std::int64_t kTokens[] = {213, 480, 2048};
 
 enum class Product { forward, input, weight };
-constexpr const char* kProductNames[] = {"forward", "dX", "dW"};
+const char* name(Product product) {
+  constexpr const char* names[] = {"forward", "dX", "dW"};
+  return names[static_cast<int>(product)];
+}
 
 struct Options {
   const kernels::BackendModule* module = nullptr;
@@ -83,7 +86,9 @@ class OneDnn {
     const dnnl::matmul::primitive_desc primitive(desc, engine_);
     matmul_ = dnnl::matmul(primitive);
     implementation_ = primitive.impl_info_str();
-    const auto memory = [&](const Md& md, const void* data) { return dnnl::memory(md, engine_, const_cast<void*>(data)); };
+    const auto memory = [&](const Md& md, const void* data) {
+      return dnnl::memory(md, engine_, const_cast<void*>(data));
+    };
     arguments_ = {{DNNL_ARG_SRC, memory(a, p.a)}, {DNNL_ARG_WEIGHTS, memory(b, p.b)}, {DNNL_ARG_DST, memory(c, p.c)}};
     if (p.bias != nullptr) arguments_.emplace(DNNL_ARG_BIAS, memory(bias, p.bias));
   }
@@ -159,13 +164,23 @@ void compare(benchmark::State& state, Product product, std::int64_t tokens, Laye
   if (has_rival) state.SetLabel(rival->implementation());
 }
 
+void add(Product product, std::int64_t tokens, Layer layer, int threads) {
+  char label[64];
+  std::snprintf(label, sizeof(label), "m%d_n%d_k%d_%s_t%d", static_cast<int>(tokens), static_cast<int>(layer.n),
+                static_cast<int>(layer.k), name(product), threads);
+  benchmark::RegisterBenchmark(
+      label, [=](benchmark::State& state) { compare(state, product, tokens, layer, threads); })
+      ->Iterations(kRounds)->UseManualTime()->Unit(benchmark::kMicrosecond);
+}
+
 void print_summary() {
   std::printf("\nGFLOP/s of the fastest call in %d rounds; ratio = sinter packed / oneDNN\n\n", kRounds);
   std::printf("| shape | product | threads | packed | eigen | oneDNN | ratio |\n|---|---|---|---|---|---|---|\n");
   for (const Row& r : rows)
     std::printf("| %s | %s | %d | %.1f | %.1f | %.1f | %.2f |\n", r.shape.c_str(),
-                kProductNames[static_cast<int>(r.product)], r.threads, r.packed, r.eigen, r.onednn, r.packed / r.onednn);
-  std::printf("\n| product | threads | shapes | ratio min | ratio mean | packed / eigen min | mean |\n|---|---|---|---|---|---|---|\n");
+                name(r.product), r.threads, r.packed, r.eigen, r.onednn, r.packed / r.onednn);
+  std::printf("\n| product | threads | shapes | ratio min | ratio mean | packed / eigen min | mean |\n"
+              "|---|---|---|---|---|---|---|\n");
   for (const Product product : {Product::forward, Product::input, Product::weight})
     for (const int threads : {1, 2}) {
       double least = HUGE_VAL, sum = 0, least_eigen = HUGE_VAL, sum_eigen = 0;
@@ -179,8 +194,8 @@ void print_summary() {
         ++count;
       }
       if (count > 0)
-        std::printf("| %s | %d | %d | %.2f | %.2f | %.2f | %.2f |\n", kProductNames[static_cast<int>(product)], threads,
-                    count, least, sum / count, least_eigen, sum_eigen / count);
+        std::printf("| %s | %d | %d | %.2f | %.2f | %.2f | %.2f |\n", name(product), threads, count,
+                    least, sum / count, least_eigen, sum_eigen / count);
     }
 }
 
@@ -213,12 +228,7 @@ int main(int argc, char** argv) {
   for (const std::int64_t tokens : kTokens)
     for (const Layer layer : kLayers)
       for (const Product product : {Product::forward, Product::input, Product::weight})
-        for (const int threads : {1, 2})
-          benchmark::RegisterBenchmark(("m" + std::to_string(tokens) + "_n" + std::to_string(layer.n) + "_k" +
-                                        std::to_string(layer.k) + "_" + kProductNames[static_cast<int>(product)] + "_t" +
-                                        std::to_string(threads)).c_str(),
-                                       [=](benchmark::State& state) { compare(state, product, tokens, layer, threads); })
-              ->Iterations(kRounds)->UseManualTime()->Unit(benchmark::kMicrosecond);
+        for (const int threads : {1, 2}) add(product, tokens, layer, threads);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   std::printf("sinter %s\n", options.module->description);

@@ -40,8 +40,8 @@ inline double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Seconds of the fastest call among those that fit into 15 ms: long enough for the threads of a rival's OpenMP runtime,
-/// which spin for milliseconds after their last call, to fall asleep.
+/// Seconds of the fastest call among those that fit into 15 ms: long enough for the threads of a rival's OpenMP
+/// runtime, which spin for milliseconds after their last call, to fall asleep.
 template <class Fn>
 double fastest_call(Fn&& call) {
   const double end = seconds_now() + 15e-3;

@@ -8,7 +8,7 @@ namespace {
 
 constexpr Status check_gemm(const Gemm& p) {
   if (const Status status = check(p); !status.ok()) return status;
-  if (p.dtype != Dtype::f32 && p.dtype != Dtype::f64) return unsupported("the CPU multiplies matrices of f32 and f64 only");
+  if (p.dtype != Dtype::f32 && p.dtype != Dtype::f64) return unsupported("the CPU multiplies f32 and f64 only");
   return {};
 }
 

@@ -1,5 +1,5 @@
-// Copies a piece of an operand into panels: for each k, `width` neighbouring rows of op(A) (or columns of op(B)) side by
-// side, so that the micro-kernel reads both operands in order. Lanes behind the edge of the matrix hold values that
+// Copies a piece of an operand into panels: for each k, `width` neighbouring rows of op(A) (or columns of op(B)) side
+// by side, so that the micro-kernel reads both operands in order. Lanes behind the edge of the matrix hold values that
 // belong to no element of C; the micro-kernel drops their results.
 #pragma once
 
@@ -15,8 +15,8 @@ namespace sinter::kernels::cpu {
 /// panel for L1 (columns).
 inline constexpr std::int64_t kPackRowsStep = 16, kPackColumnsStep = 64;
 
-/// Lane i of panel q is lane l = q * width + i < count; its element k is src[k * ld + l]: lanes are neighbours in memory.
-/// It goes to dst[q * panel_size + k * stride + i].
+/// Lane i of panel q is lane l = q * width + i < count; its element k is src[k * ld + l] (lanes are neighbours in
+/// memory) and goes to dst[q * panel_size + k * stride + i].
 template <int width, int stride, class T>
 void pack_rows(const T* src, std::int64_t ld, std::int64_t count, std::int64_t depth, T* dst, std::int64_t panel_size) {
   for (std::int64_t begin = 0; begin < depth; begin += kPackRowsStep) {
@@ -102,7 +102,8 @@ void pack_columns(const T* src, std::int64_t ld, std::int64_t count, std::int64_
   constexpr int lanes = sizeof(T) == 4 ? 8 : 4;
   for (std::int64_t lane = 0; lane < count; lane += width, dst += panel_size)
     for (std::int64_t begin = 0; begin < depth; begin += kPackColumnsStep) {
-      const std::int64_t end = std::min(depth, begin + kPackColumnsStep), left = std::min<std::int64_t>(width, count - lane);
+      const std::int64_t end = std::min(depth, begin + kPackColumnsStep);
+      const std::int64_t left = std::min<std::int64_t>(width, count - lane);
       const T* rows = src + lane * ld;
       int i = 0;
       for (; i + lanes <= stride && i < left; i += lanes)

@@ -9,8 +9,8 @@
 
 namespace sinter::kernels::cpu {
 
-/// Size of the register tile. AVX-512: 12 x 2 sums, 2 vectors of B and a broadcast element of A take 27 of 32 registers;
-/// AVX2: 6 x 2 sums take 15 of 16. Both are long enough to hide an FMA's latency (4 cycles, 2 a cycle).
+/// Size of the register tile. AVX-512: 12 x 2 sums, 2 vectors of B and a broadcast element of A take 27 of 32
+/// registers; AVX2: 6 x 2 sums take 15 of 16. Both have more sums than an FMA's latency needs (4 cycles, 2 a cycle).
 template <class T>
 struct Tile {
 #ifdef __AVX512F__

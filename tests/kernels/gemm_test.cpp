@@ -95,9 +95,9 @@ void expect_matches_reference(const Case& c) {
   });
 }
 
-constexpr std::int64_t kOddSizes[][3] = {{1, 1, 1},   {1, 33, 7},   {2, 1, 100},   {7, 15, 3},    {12, 32, 64}, {13, 33, 65},
-                                         {6, 16, 8},  {25, 100, 1}, {30, 64, 30},  {100, 17, 33}, {5, 300, 9},  {48, 8, 520},
-                                         {37, 70, 0}, {61, 47, 513}, {250, 40, 600}};
+constexpr std::int64_t kOddSizes[][3] = {
+    {1, 1, 1},     {1, 33, 7},    {2, 1, 100}, {7, 15, 3},   {12, 32, 64}, {13, 33, 65},  {6, 16, 8},    {25, 100, 1},
+    {30, 64, 30},  {100, 17, 33}, {5, 300, 9}, {48, 8, 520}, {37, 70, 0},  {61, 47, 513}, {250, 40, 600}};
 
 class GemmCases : public ::testing::TestWithParam<int> {};
 
@@ -187,7 +187,8 @@ void expect_rows_independent_of_m(Case c) {
       for (const std::int64_t first : {std::int64_t{0}, 480 - rows}) {
         p.a = whole.a.data() + first * p.lda;
         const Buffer<T> actual = product<T>(module, p, few);
-        ASSERT_EQ(std::memcmp(actual.data(), expected.data() + first * p.ldc, static_cast<std::size_t>(actual.size()) * sizeof(T)), 0)
+        const auto bytes = static_cast<std::size_t>(actual.size()) * sizeof(T);
+        ASSERT_EQ(std::memcmp(actual.data(), expected.data() + first * p.ldc, bytes), 0)
             << describe(few) << " from row " << first;
       }
     }
@@ -307,7 +308,7 @@ TEST(Gemm, RefusesWrongParams) {
   EXPECT_EQ(what([](Gemm& p) { p.ldb = 4; }), "ldb is smaller than a row of B");
   EXPECT_EQ(what([](Gemm& p) { p.ldc = 4; }), "ldc is smaller than a row of C");
   EXPECT_EQ(what([](Gemm& p) { p.m = -1; }), "m, n, k and batch must not be negative");
-  EXPECT_EQ(what([](Gemm& p) { p.dtype = Dtype::bf16; }), "the CPU multiplies matrices of f32 and f64 only");
+  EXPECT_EQ(what([](Gemm& p) { p.dtype = Dtype::bf16; }), "the CPU multiplies f32 and f64 only");
   EXPECT_EQ(what([](Gemm& p) {
               p.accumulate = true;
               p.bias = p.a;
