@@ -11,9 +11,9 @@ namespace sinter::kernels {
 
 /// z = (word[ids[t]] + type[type_ids[t]]) + position[position_ids[t]]   (summed in this order)
 /// y = dropout(LayerNorm(z))
-/// ids, type_ids, position_ids i64 [tokens]; tables [vocab, cols], [types, cols], [positions, cols]; z, y [tokens, cols];
-/// mean, rstd [tokens]. z is an output kept for the backward; null z, mean, rstd: not kept. f32, f64.
-/// An index out of range answers invalid_argument before anything is written.
+/// ids, type_ids, position_ids i64 [tokens]; tables [vocab, cols], [types, cols], [positions, cols]; z, y [tokens,
+/// cols]; mean, rstd [tokens]. z is an output kept for the backward; null z, mean, rstd: not kept. f32, f64. An index
+/// out of range answers invalid_argument before anything is written.
 struct EmbeddingLayerNorm {
   static constexpr KernelId id = KernelId::embedding_layer_norm;
   Dtype dtype = Dtype::f32;

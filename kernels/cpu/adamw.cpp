@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstring>
 
 #include "kernels/base/families.h"
 #include "kernels/base/stream.h"
@@ -59,22 +60,49 @@ Status squared_norm(const SquaredNorm& p, Stream stream) {
   return {};
 }
 
-/// Rounds a vector of parameters to 16 bits, as to_bf16() and to_f16() do.
-template <class T, class Lanes>
-void store_low(void* low, Dtype dtype, std::int64_t i, Vec<T> x, Lanes lanes) {
-  T value[Vec<T>::size];
+/// Rounds parameters to 16 bits, as to_bf16() and to_f16() do. The vectors hold f32 values, eight at a time.
+__m128i round_to_bf16(__m256 x) {
+  const __m256i bits = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
+  const __m256i upper = _mm256_srli_epi32(bits, 16);
+  const __m256i half = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), _mm256_and_si256(upper, one));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  const __m256i result = _mm256_blendv_epi8(rounded, quiet, nan);
+  return _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1));
+}
+__m128i round_to_16_bits(__m256 x, Dtype dtype) {
+  if (dtype == Dtype::bf16) return round_to_bf16(x);
+  return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+}
+
+void round_low(std::uint16_t* low, Vec<float> x, Dtype dtype) {
+  alignas(64) float value[Vec<float>::size];
   x.store(value);
-  std::int64_t count = Vec<T>::size;
-  if constexpr (std::is_same_v<Lanes, FirstLanes>) count = lanes.count;
-  if (dtype == Dtype::bf16)
-    for (std::int64_t k = 0; k < count; ++k) static_cast<bf16*>(low)[i + k] = to_bf16(static_cast<float>(value[k]));
-  else
-    for (std::int64_t k = 0; k < count; ++k) static_cast<f16*>(low)[i + k] = to_f16(static_cast<float>(value[k]));
+  for (int i = 0; i < Vec<float>::size; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(low + i), round_to_16_bits(_mm256_load_ps(value + i), dtype));
+}
+void round_low(std::uint16_t* low, Vec<double> x, Dtype dtype) {
+  alignas(32) float value[8] = {};
+  for (int i = 0; i < Vec<double>::size; ++i) value[i] = static_cast<float>(x.v[i]);
+  const __m128i rounded = round_to_16_bits(_mm256_load_ps(value), dtype);
+  std::memcpy(low, &rounded, sizeof(std::uint16_t) * Vec<double>::size);
+}
+
+template <class T>
+void store_low(std::uint16_t* low, Dtype dtype, Vec<T> x, AllLanes) {
+  round_low(low, x, dtype);
+}
+template <class T>
+void store_low(std::uint16_t* low, Dtype dtype, Vec<T> x, FirstLanes lanes) {
+  std::uint16_t all[Vec<T>::size];
+  round_low(all, x, dtype);
+  std::memcpy(low, all, static_cast<std::size_t>(lanes.count) * sizeof(std::uint16_t));
 }
 
 template <class T>
 struct Coefficients {
-  Vec<T> decay, clip, one_minus_beta1, beta2, one_minus_beta2, step_size, root_correction2, eps;
+  Vec<T> decay, clip, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_root, eps;
 
   Coefficients(const AdamW& p, const AdamWGroup& group)
       : decay(all(1 - group.lr * group.weight_decay)),
@@ -83,29 +111,31 @@ struct Coefficients {
         beta2(all(p.beta2)),
         one_minus_beta2(all(1 - p.beta2)),
         step_size(all(group.lr / p.bias_correction1)),
-        root_correction2(all(std::sqrt(p.bias_correction2))),
+        inverse_root(all(1 / std::sqrt(p.bias_correction2))),
         eps(all(p.eps)) {}
 
   static Vec<T> all(double x) { return Vec<T>::all(static_cast<T>(x)); }
 };
 
 template <class T>
-void update(const AdamW& p, const Coefficients<T>& k, std::int64_t begin, std::int64_t end) {
+void update(const AdamW& p, const Coefficients<T> k, std::int64_t begin, std::int64_t end) {
   const auto* grad = static_cast<const T*>(p.grad);
   auto* param = static_cast<T*>(p.param);
   auto* exp_avg = static_cast<T*>(p.exp_avg);
   auto* exp_avg_sq = static_cast<T*>(p.exp_avg_sq);
+  auto* low = static_cast<std::uint16_t*>(p.low);
+  const Dtype low_dtype = p.low_dtype;
   for_vectors<T>(begin, end, [&](std::int64_t i, auto lanes) {
     const Vec<T> g = load(grad + i, lanes) * k.clip;
     const Vec<T> old_m = load(exp_avg + i, lanes);
     const Vec<T> m = fma(k.one_minus_beta1, g - old_m, old_m);
     const Vec<T> v = fma(k.beta2, load(exp_avg_sq + i, lanes), k.one_minus_beta2 * g * g);
-    const Vec<T> denominator = sqrt(v) / k.root_correction2 + k.eps;
+    const Vec<T> denominator = fma(sqrt(v), k.inverse_root, k.eps);
     const Vec<T> updated = load(param + i, lanes) * k.decay - k.step_size * m / denominator;
     store(exp_avg + i, m, lanes);
     store(exp_avg_sq + i, v, lanes);
     store(param + i, updated, lanes);
-    if (p.low != nullptr) store_low(p.low, p.low_dtype, i, updated, lanes);
+    if (low != nullptr) store_low(low + i, low_dtype, updated, lanes);
   });
 }
 

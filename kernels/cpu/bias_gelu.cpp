@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <type_traits>
 
 #include "kernels/base/families.h"
 #include "kernels/base/stream.h"
@@ -12,21 +13,23 @@
 namespace sinter::kernels::cpu {
 namespace {
 
-/// Columns that one task walks along: its bias and its partial column sums stay in the first-level cache.
+/// Elements of one task of the forward.
+constexpr std::int64_t kTaskElements = 16384;
+/// Columns that one task of the backward walks along: its bias and its partial column sums stay in the first-level
+/// cache.
 constexpr std::int64_t kTaskColumns = 1024;
-/// Rows of one task of the forward.
-constexpr std::int64_t kTaskRows = 16;
 
-/// An odd function u * P(2 u^2 / limit^2 - 1), constant beyond |u| = limit. P is a minimax fit (Lawson's iteration in the
-/// Chebyshev basis over u^2, then rounded to f32); the shifted argument lies in [-1, 1], which keeps its rounding harmless.
+/// An odd function u * P(2 u^2 / limit^2 - 1), constant beyond |u| = limit. P is our own minimax fit (Lawson's
+/// iteration in the Chebyshev basis over u^2, then rounded to f32); the shifted argument lies in [-1, 1], which keeps
+/// its rounding harmless.
 template <int N>
 struct OddFit {
   float limit, scale;
   float c[N];
 };
 
-/// Phi(u) - 1/2. Largest error of the f32 evaluation 3.7e-7 of max(|u|, 1) after the product with u; it exceeds 1/2 at the
-/// limit, so that with a clamp Phi is exactly 0 and 1 beyond it.
+/// Phi(u) - 1/2. Largest error of the f32 evaluation 3.7e-7 of max(|u|, 1) after the product with u; it exceeds 1/2 at
+/// the limit, so that with a clamp Phi is exactly 0 and 1 beyond it.
 constexpr OddFit<13> kNormalCdf = {
     5.2f,
     7.396449894e-02f,
@@ -34,8 +37,8 @@ constexpr OddFit<13> kNormalCdf = {
      1.823847368e-02f, -1.338409912e-02f, 7.933137007e-03f, -3.170233220e-03f, 2.432252280e-03f, -2.647119807e-03f,
      1.031382708e-03f}};
 
-/// Phi(u) + u * phi(u) - 1/2, the derivative of GELU less 1/2. Largest error of the f32 evaluation 4.3e-7; exactly 1/2 at the
-/// limit.
+/// Phi(u) + u * phi(u) - 1/2, the derivative of GELU less 1/2. Largest error of the f32 evaluation 4.3e-7; exactly 1/2
+/// at the limit.
 constexpr OddFit<16> kGeluDerivative = {
     5.6f,
     6.377550960e-02f,
@@ -43,35 +46,73 @@ constexpr OddFit<16> kGeluDerivative = {
      7.320133597e-02f, -7.216584682e-02f, 6.003801897e-02f, -5.588266999e-02f, 5.753126368e-02f, -3.216147423e-02f,
      1.844666316e-03f, -6.904593203e-03f, 1.623526774e-02f, -6.769071333e-03f}};
 
-template <int N>
-Vec<float> evaluate(const OddFit<N>& fit, Vec<float> u) {
-  const Vec<float> inside = max(Vec<float>::all(-fit.limit), min(Vec<float>::all(fit.limit), u));
-  const Vec<float> argument = fma(inside * inside, Vec<float>::all(fit.scale), Vec<float>::all(-1));
-  return inside * polynomial(argument, fit.c);
+/// Several vectors at once: their chains of multiply-adds hide each other's latency.
+template <class T, int M>
+struct Vectors {
+  Vec<T> v[M];
+};
+
+template <int N, int M>
+Vectors<float, M> evaluate(const OddFit<N>& fit, const Vectors<float, M>& u) {
+  Vectors<float, M> inside, argument, sum;
+  for (int m = 0; m < M; ++m) {
+    inside.v[m] = max(Vec<float>::all(-fit.limit), min(Vec<float>::all(fit.limit), u.v[m]));
+    argument.v[m] = fma(inside.v[m] * inside.v[m], Vec<float>::all(fit.scale), Vec<float>::all(-1));
+    sum.v[m] = Vec<float>::all(fit.c[N - 1]);
+  }
+#pragma GCC unroll 16
+  for (int k = N - 2; k >= 0; --k)
+    for (int m = 0; m < M; ++m) sum.v[m] = fma(sum.v[m], argument.v[m], Vec<float>::all(fit.c[k]));
+  for (int m = 0; m < M; ++m) sum.v[m] = inside.v[m] * sum.v[m];
+  return sum;
 }
 
-Vec<float> gelu(Vec<float> u) {
+template <int M>
+Vectors<float, M> gelu(const Vectors<float, M>& u) {
   const Vec<float> half = Vec<float>::all(0.5f);
-  return u * (half + max(Vec<float>::all(-0.5f), min(half, evaluate(kNormalCdf, u))));
+  Vectors<float, M> y = evaluate(kNormalCdf, u);
+  for (int m = 0; m < M; ++m) y.v[m] = u.v[m] * (half + max(Vec<float>::all(-0.5f), min(half, y.v[m])));
+  return y;
 }
-Vec<float> gelu_derivative(Vec<float> u) { return Vec<float>::all(0.5f) + evaluate(kGeluDerivative, u); }
-
-Vec<double> normal_cdf(Vec<double> u) {
-  return by_lane(u, [](double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); });
-}
-Vec<double> gelu(Vec<double> u) { return u * normal_cdf(u); }
-Vec<double> gelu_derivative(Vec<double> u) {
-  const Vec<double> density = by_lane(u, [](double x) {
-    return std::exp(-0.5 * x * x) * (std::numbers::inv_sqrtpi / std::numbers::sqrt2);
-  });
-  return fma(u, density, normal_cdf(u));
+template <int M>
+Vectors<float, M> gelu_derivative(const Vectors<float, M>& u) {
+  Vectors<float, M> derivative = evaluate(kGeluDerivative, u);
+  for (Vec<float>& v : derivative.v) v = Vec<float>::all(0.5f) + v;
+  return derivative;
 }
 
-/// x + bias; a null bias is zero.
-template <class T, class Lanes>
-Vec<T> biased(const T* x, const T* bias, std::int64_t c, Lanes lanes) {
-  const Vec<T> value = load(x + c, lanes);
-  return bias == nullptr ? value : value + load(bias + c, lanes);
+double normal_cdf(double u) { return 0.5 * std::erfc(-u / std::numbers::sqrt2); }
+double normal_density(double u) { return std::exp(-0.5 * u * u) * (std::numbers::inv_sqrtpi / std::numbers::sqrt2); }
+template <int M>
+Vectors<double, M> gelu(Vectors<double, M> u) {
+  for (Vec<double>& v : u.v) v = v * by_lane(v, normal_cdf);
+  return u;
+}
+template <int M>
+Vectors<double, M> gelu_derivative(Vectors<double, M> u) {
+  for (Vec<double>& v : u.v) v = fma(v, by_lane(v, normal_density), by_lane(v, normal_cdf));
+  return u;
+}
+
+/// x + bias of consecutive vectors; a null bias is zero.
+template <int M, class T, class Lanes>
+Vectors<T, M> biased(const T* x, const T* bias, std::int64_t c, Lanes lanes) {
+  Vectors<T, M> u;
+  for (int m = 0; m < M; ++m) {
+    u.v[m] = load(x + c + m * Vec<T>::size, lanes);
+    if (bias != nullptr) u.v[m] = u.v[m] + load(bias + c + m * Vec<T>::size, lanes);
+  }
+  return u;
+}
+
+/// fn(constant M, c, lanes) for M consecutive vectors from column c: four where they fit, then one by one.
+template <class T, class Fn>
+void for_vector_groups(std::int64_t begin, std::int64_t end, Fn&& fn) {
+  constexpr int kGroup = 4;
+  std::int64_t c = begin;
+  for (; c + kGroup * Vec<T>::size <= end; c += kGroup * Vec<T>::size)
+    fn(std::integral_constant<int, kGroup>{}, c, AllLanes{});
+  for_vectors<T>(c, end, [&](std::int64_t i, auto lanes) { fn(std::integral_constant<int, 1>{}, i, lanes); });
 }
 
 /// fn(block, begin, end) for each block of `rows_per_block` rows and each range of columns.
@@ -88,12 +129,16 @@ void parallel_tiles(Stream stream, std::int64_t rows, std::int64_t rows_per_bloc
 template <class T>
 Status forward(const BiasGelu& p, Stream stream) {
   const auto* bias = static_cast<const T*>(p.bias);
-  parallel_tiles(stream, p.rows, kTaskRows, p.cols, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
-    const std::int64_t last = std::min(p.rows, (block + 1) * kTaskRows);
-    for (std::int64_t r = block * kTaskRows; r < last; ++r) {
+  if (p.rows == 0) return {};
+  const std::int64_t rows_per_task = std::max<std::int64_t>(1, kTaskElements / p.cols);
+  parallel_ranges(stream, p.rows, rows_per_task, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
       const T* x = static_cast<const T*>(p.x) + r * p.cols;
       T* y = static_cast<T*>(p.y) + r * p.cols;
-      for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) { store(y + c, gelu(biased(x, bias, c, lanes)), lanes); });
+      for_vector_groups<T>(0, p.cols, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
+        const Vectors<T, M> result = gelu(biased<M>(x, bias, c, lanes));
+        for (int m = 0; m < M; ++m) store(y + c + m * Vec<T>::size, result.v[m], lanes);
+      });
     }
   });
   return {};
@@ -112,10 +157,14 @@ Status backward(const BiasGeluBackward& p, Stream stream) {
       const T* x = static_cast<const T*>(p.x) + r * p.cols;
       const T* dy = static_cast<const T*>(p.dy) + r * p.cols;
       T* dx = static_cast<T*>(p.dx) + r * p.cols;
-      for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
-        const Vec<T> gradient = load(dy + c, lanes) * gelu_derivative(biased(x, bias, c, lanes));
-        store(dx + c, gradient, lanes);
-        if (sums != nullptr) store(sums + c, load(sums + c, lanes) + gradient, lanes);
+      for_vector_groups<T>(begin, end, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
+        const Vectors<T, M> derivative = gelu_derivative(biased<M>(x, bias, c, lanes));
+        for (int m = 0; m < M; ++m) {
+          const std::int64_t i = c + m * Vec<T>::size;
+          const Vec<T> gradient = load(dy + i, lanes) * derivative.v[m];
+          store(dx + i, gradient, lanes);
+          if (sums != nullptr) store(sums + i, load(sums + i, lanes) + gradient, lanes);
+        }
       });
     }
   });
@@ -142,7 +191,8 @@ std::size_t backward_workspace(const BiasGeluBackward& p) {
 }
 
 constexpr Variant forward_variants[] = {
-    {"polynomial", "Phi is one odd polynomial, no exp and no division", "selected always", erased_run<BiasGelu, run_forward>}};
+    {"polynomial", "Phi is one odd polynomial, no exp and no division", "selected always",
+     erased_run<BiasGelu, run_forward>}};
 constexpr Variant backward_variants[] = {{"polynomial", "the derivative of GELU is one odd polynomial",
                                           "selected always", erased_run<BiasGeluBackward, run_backward>}};
 constexpr KernelEntry entries[] = {

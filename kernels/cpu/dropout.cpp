@@ -13,19 +13,6 @@ namespace {
 constexpr std::int64_t kTaskElements = 16384;
 
 template <class T>
-void drop_row(const DropoutRows& dropout, std::int64_t r, const T* x, T* y, std::int64_t cols) {
-  const Vec<T> scale = Vec<T>::all(dropout.scale<T>());
-  KeepBits bits;
-  for (std::int64_t begin = 0; begin < cols; begin += kDropoutChunk) {
-    const std::int64_t end = std::min(cols, begin + kDropoutChunk);
-    dropout.draw(r, begin, end, bits);
-    for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
-      store(y + c, (load(x + c, lanes) * scale).keep(bits.at(c - begin)), lanes);
-    });
-  }
-}
-
-template <class T>
 Status run_typed(const Dropout& p, Stream stream) {
   const auto* x = static_cast<const T*>(p.x);
   auto* y = static_cast<T*>(p.y);
@@ -38,7 +25,9 @@ Status run_typed(const Dropout& p, Stream stream) {
       if (x != y) std::memcpy(y + begin * p.cols, x + begin * p.cols, bytes);
       return;
     }
-    for (std::int64_t r = begin; r < end; ++r) drop_row(dropout, r, x + r * p.cols, y + r * p.cols, p.cols);
+    for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+      drop_rows<R>(dropout, r, x, y, p.cols);
+    });
   });
   return {};
 }

@@ -30,44 +30,31 @@ Status check_indices(const P& p) {
   return {};
 }
 
-/// y = dropout(x) for one row; y may equal x.
 template <class T>
-void drop_row(const DropoutRows& dropout, std::int64_t r, const T* x, T* y, std::int64_t cols) {
-  const Vec<T> scale = Vec<T>::all(dropout.scale<T>());
-  KeepBits bits;
-  for (std::int64_t begin = 0; begin < cols; begin += kDropoutChunk) {
-    const std::int64_t end = std::min(cols, begin + kDropoutChunk);
-    dropout.draw(r, begin, end, bits);
-    for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
-      store(y + c, (load(x + c, lanes) * scale).keep(bits.at(c - begin)), lanes);
-    });
-  }
-}
-
-template <class T>
-void forward_token(const EmbeddingLayerNorm& p, const DropoutRows& dropout, std::int64_t t) {
+void sum_token(const EmbeddingLayerNorm& p, std::int64_t t, T* z) {
   const T* word = static_cast<const T*>(p.word) + p.ids[t] * p.cols;
   const T* type = static_cast<const T*>(p.type) + p.type_ids[t] * p.cols;
   const T* position = static_cast<const T*>(p.position) + p.position_ids[t] * p.cols;
-  T* y = static_cast<T*>(p.y) + t * p.cols;
-  T* z = p.z == nullptr ? y : static_cast<T*>(p.z) + t * p.cols;
   for_vectors<T>(0, p.cols, [&](std::int64_t c, auto lanes) {
     store(z + c, (load(word + c, lanes) + load(type + c, lanes)) + load(position + c, lanes), lanes);
   });
-  layer_norm_row(z, static_cast<const T*>(p.gamma), static_cast<const T*>(p.beta), y, p.cols, p.eps,
-                 p.mean == nullptr ? nullptr : static_cast<T*>(p.mean) + t,
-                 p.rstd == nullptr ? nullptr : static_cast<T*>(p.rstd) + t);
-  if (dropout.active()) drop_row(dropout, t, y, y, p.cols);
 }
 
 template <class T>
 Status forward(const EmbeddingLayerNorm& p, Stream stream) {
   if (const Status status = check_indices(p); !status.ok() || p.tokens == 0) return status;
   const DropoutRows dropout(p.dropout, p.map, p.cols);
+  auto* const y = static_cast<T*>(p.y);
+  auto* const z = p.z == nullptr ? y : static_cast<T*>(p.z);
+  const LayerNormRows<T> rows{p.cols, p.eps, z, static_cast<const T*>(p.gamma), static_cast<const T*>(p.beta),
+                              y, static_cast<T*>(p.mean), static_cast<T*>(p.rstd)};
+  const auto tokens = [&]<int R>(std::integral_constant<int, R>, std::int64_t first) {
+    for (std::int64_t t = first; t < first + R; ++t) sum_token(p, t, z + t * p.cols);
+    layer_norm_rows<R>(rows, first);
+    if (dropout.active()) drop_rows<R>(dropout, first, y, y, p.cols);
+  };
   parallel_ranges(stream, p.tokens, std::max<std::int64_t>(1, kTaskElements / p.cols),
-                  [&](std::int64_t begin, std::int64_t end) {
-                    for (std::int64_t t = begin; t < end; ++t) forward_token<T>(p, dropout, t);
-                  });
+                  [&](std::int64_t begin, std::int64_t end) { for_row_groups(begin, end, tokens); });
   return {};
 }
 
@@ -88,8 +75,8 @@ void accumulate(const EmbeddingLayerNormBackward& p, const T* dz, const std::int
 
 /// dz of the tokens of block b into the workspace, and the block's partial sums of dgamma and dbeta.
 template <class T>
-void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& dropout, T* dz, T* partial, std::int64_t b) {
-  constexpr int kRows = 4;
+void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& dropout, T* dz, T* partial,
+                    std::int64_t b) {
   LayerNormGradient<T> gradient{p.cols,
                                 static_cast<const T*>(p.dy),
                                 static_cast<const T*>(p.z),
@@ -104,17 +91,17 @@ void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& drop
     std::memset(gradient.dgamma, 0, static_cast<std::size_t>(p.cols) * sizeof(T));
     std::memset(gradient.dbeta, 0, static_cast<std::size_t>(p.cols) * sizeof(T));
   }
-  std::int64_t t = b * kColumnSumRows;
-  const std::int64_t end = std::min(p.tokens, t + kColumnSumRows);
-  if (dropout.active()) {
-    for (std::int64_t i = t; i < end; ++i) drop_row(dropout, i, gradient.dy + i * p.cols, dz + i * p.cols, p.cols);
-    gradient.dy = dz;  // each vector of dy is read before its place receives dz
-  }
-  const auto sink = [&](int i, std::int64_t c, auto lanes, Vec<T> value) {
-    store(dz + (t + i) * p.cols + c, value, lanes);
-  };
-  for (; t + kRows <= end; t += kRows) layer_norm_backward_rows<kRows>(gradient, t, true, sink);
-  for (; t < end; ++t) layer_norm_backward_rows<1>(gradient, t, true, sink);
+  const std::int64_t begin = b * kColumnSumRows, end = std::min(p.tokens, begin + kColumnSumRows), cols = p.cols;
+  const T* const dy = gradient.dy;
+  if (dropout.active()) gradient.dy = dz;  // each vector is read before its place receives dz
+  for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t t) {
+    if (dropout.active()) drop_rows<R>(dropout, t, dy, dz, cols);
+    T* const out = dz + t * cols;
+    const auto sink = [out, cols](int i, std::int64_t c, auto lanes, Vec<T> value) {
+      store(out + i * cols + c, value, lanes);
+    };
+    layer_norm_backward_rows<R>(gradient, t, true, sink);
+  });
 }
 
 /// Tasks of the tables' gradients are ranges of columns: every row's sum has one writer and ascends over the tokens, and

@@ -17,21 +17,23 @@ constexpr std::int64_t kTaskElements = 16384;
 std::int64_t rows_per_task(std::int64_t cols) { return std::max<std::int64_t>(1, kTaskElements / cols); }
 
 template <class T>
-T* offset(void* base, std::int64_t elements) {
-  return base == nullptr ? nullptr : static_cast<T*>(base) + elements;
+T* pointer(void* base) {
+  return static_cast<T*>(base);
 }
 template <class T>
-const T* offset(const void* base, std::int64_t elements) {
-  return base == nullptr ? nullptr : static_cast<const T*>(base) + elements;
+const T* pointer(const void* base) {
+  return static_cast<const T*>(base);
 }
 
 template <class T>
 Status forward(const LayerNorm& p, Stream stream) {
   if (p.rows == 0) return {};
+  const LayerNormRows<T> rows{p.cols, p.eps, pointer<T>(p.x), pointer<T>(p.gamma), pointer<T>(p.beta),
+                              pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
   parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r)
-      layer_norm_row(offset<T>(p.x, r * p.cols), offset<T>(p.gamma, 0), offset<T>(p.beta, 0),
-                     offset<T>(p.y, r * p.cols), p.cols, p.eps, offset<T>(p.mean, r), offset<T>(p.rstd, r));
+    for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+      layer_norm_rows<R>(rows, r);
+    });
   });
   return {};
 }
@@ -49,26 +51,27 @@ void clear(T* values, std::int64_t n) {
 
 template <class T>
 Status backward(const LayerNormBackward& p, Stream stream) {
-  constexpr int kRows = 4;
   const std::int64_t blocks = column_blocks(p.rows);
   const bool sums = p.dgamma != nullptr;
-  T* const dx = static_cast<T*>(p.dx);
+  const std::int64_t cols = p.cols;
+  T* const dx = pointer<T>(p.dx);
   parallel_tasks(stream, blocks, [&](std::int64_t b) {
-    LayerNormGradient<T> gradient{p.cols, offset<T>(p.dy, 0), offset<T>(p.x, 0), offset<T>(p.mean, 0),
-                                  offset<T>(p.rstd, 0), offset<T>(p.gamma, 0), nullptr, nullptr};
+    LayerNormGradient<T> gradient{p.cols, pointer<T>(p.dy), pointer<T>(p.x), pointer<T>(p.mean),
+                                  pointer<T>(p.rstd), pointer<T>(p.gamma), nullptr, nullptr};
     if (sums) {
       gradient.dgamma = partial_sums<T>(p.workspace, 0, b, p.rows, p.cols);
       gradient.dbeta = partial_sums<T>(p.workspace, 1, b, p.rows, p.cols);
       clear(gradient.dgamma, p.cols);
       clear(gradient.dbeta, p.cols);
     }
-    const std::int64_t end = std::min(p.rows, (b + 1) * kColumnSumRows);
-    std::int64_t r = b * kColumnSumRows;
-    const auto sink = [&](int i, std::int64_t c, auto lanes, Vec<T> dz) {
-      store(dx + (r + i) * p.cols + c, dz, lanes);
+    const auto rows = [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+      T* const out = dx + r * cols;
+      const auto sink = [out, cols](int i, std::int64_t c, auto lanes, Vec<T> dz) {
+        store(out + i * cols + c, dz, lanes);
+      };
+      layer_norm_backward_rows<R>(gradient, r, dx != nullptr, sink);
     };
-    for (; r + kRows <= end; r += kRows) layer_norm_backward_rows<kRows>(gradient, r, dx != nullptr, sink);
-    for (; r < end; ++r) layer_norm_backward_rows<1>(gradient, r, dx != nullptr, sink);
+    for_row_groups(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
   });
   if (!sums) return {};
   add_column_blocks(stream, partial_sums<T>(p.workspace, 0, 0, p.rows, p.cols), blocks, p.cols,
@@ -78,91 +81,92 @@ Status backward(const LayerNormBackward& p, Stream stream) {
   return {};
 }
 
-/// z = dropout(x + bias) + residual for one row.
-template <class T>
-void residual_row(const BiasDropoutResidualLayerNorm& p, const DropoutRows& dropout, std::int64_t r, T* z) {
-  const T* x = offset<T>(p.x, r * p.cols);
-  const T* bias = offset<T>(p.bias, 0);
-  const T* residual = offset<T>(p.residual, r * p.cols);
-  const auto biased = [&](std::int64_t c, auto lanes) {
-    const Vec<T> value = load(x + c, lanes);
+/// z = dropout(x + bias) + residual for rows r .. r + R - 1.
+template <int R, class T>
+void residual_rows(const BiasDropoutResidualLayerNorm& p, const DropoutRows& dropout, std::int64_t r, T* z) {
+  const std::int64_t cols = p.cols;
+  const T* const bias = pointer<T>(p.bias);
+  const T *const x = pointer<T>(p.x) + r * cols, *const residual = pointer<T>(p.residual) + r * cols;
+  const auto biased = [&](std::int64_t i, std::int64_t c, auto lanes) {
+    const Vec<T> value = load(x + i * cols + c, lanes);
     return bias == nullptr ? value : value + load(bias + c, lanes);
   };
+  z += r * cols;
   if (!dropout.active()) {
-    for_vectors<T>(0, p.cols, [&](std::int64_t c, auto lanes) {
-      store(z + c, biased(c, lanes) + load(residual + c, lanes), lanes);
-    });
+    for (std::int64_t i = 0; i < R; ++i)
+      for_vectors<T>(0, cols, [&](std::int64_t c, auto lanes) {
+        store(z + i * cols + c, biased(i, c, lanes) + load(residual + i * cols + c, lanes), lanes);
+      });
     return;
   }
   const Vec<T> scale = Vec<T>::all(dropout.scale<T>());
-  KeepBits bits;
-  for (std::int64_t begin = 0; begin < p.cols; begin += kDropoutChunk) {
-    const std::int64_t end = std::min(p.cols, begin + kDropoutChunk);
-    dropout.draw(r, begin, end, bits);
+  for_dropout_chunks<R>(dropout, r, cols, [&](int i, std::int64_t begin, std::int64_t end, const KeepBits& bits) {
     for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
-      store(z + c, fma(biased(c, lanes).keep(bits.at(c - begin)), scale, load(residual + c, lanes)), lanes);
+      const Vec<T> kept = biased(i, c, lanes).keep(bits.at(c - begin));
+      store(z + i * cols + c, fma(kept, scale, load(residual + i * cols + c, lanes)), lanes);
     });
-  }
+  });
 }
 
 template <class T>
 Status residual_forward(const BiasDropoutResidualLayerNorm& p, Stream stream) {
   if (p.rows == 0) return {};
   const DropoutRows dropout(p.dropout, p.map, p.cols);
+  T* const z = pointer<T>(p.z == nullptr ? p.y : p.z);
+  const LayerNormRows<T> rows{p.cols, p.eps, z, pointer<T>(p.gamma), pointer<T>(p.beta),
+                              pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
   parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      T* z = offset<T>(p.z == nullptr ? p.y : p.z, r * p.cols);
-      residual_row(p, dropout, r, z);
-      layer_norm_row<T>(z, offset<T>(p.gamma, 0), offset<T>(p.beta, 0), offset<T>(p.y, r * p.cols), p.cols, p.eps,
-                        offset<T>(p.mean, r), offset<T>(p.rstd, r));
-    }
+    for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+      residual_rows<R>(p, dropout, r, z);
+      layer_norm_rows<R>(rows, r);
+    });
   });
   return {};
 }
 
-/// dx = dropout'(dz) for one row, and its terms of dbias; dx is null when dropout is off (dx is dresidual then).
-template <class T>
-void residual_row_backward(const DropoutRows& dropout, std::int64_t r, std::int64_t cols, const T* dz, T* dx,
-                           T* dbias) {
+/// dbias += value at column c, unless it is null.
+template <class T, class Lanes>
+void add_to(T* dbias, std::int64_t c, Vec<T> value, Lanes lanes) {
+  if (dbias != nullptr) store(dbias + c, load(dbias + c, lanes) + value, lanes);
+}
+
+/// dx = dropout'(dz) for rows r .. r + R - 1, and their terms of dbias.
+template <int R, class T>
+void drop_rows_backward(const DropoutRows& dropout, std::int64_t r, std::int64_t cols, const T* dz, T* dx, T* dbias) {
   const Vec<T> scale = Vec<T>::all(dropout.scale<T>());
-  KeepBits bits;
-  for (std::int64_t begin = 0; begin < cols; begin += kDropoutChunk) {
-    const std::int64_t end = std::min(cols, begin + kDropoutChunk);
-    if (dropout.active()) dropout.draw(r, begin, end, bits);
+  for_dropout_chunks<R>(dropout, r, cols, [&](int i, std::int64_t begin, std::int64_t end, const KeepBits& bits) {
+    const T* const from = dz + (r + i) * cols;
+    T* const to = dx + (r + i) * cols;
     for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
-      Vec<T> value = load(dz + c, lanes);
-      if (dropout.active()) {
-        value = (value * scale).keep(bits.at(c - begin));
-        store(dx + c, value, lanes);
-      }
-      if (dbias != nullptr) store(dbias + c, load(dbias + c, lanes) + value, lanes);
+      const Vec<T> value = (load(from + c, lanes) * scale).keep(bits.at(c - begin));
+      store(to + c, value, lanes);
+      add_to(dbias, c, value, lanes);
     });
-  }
+  });
 }
 
 template <class T>
-void residual_block_backward(const BiasDropoutResidualLayerNormBackward& p, const DropoutRows& dropout, std::int64_t b) {
-  constexpr int kRows = 4;
+void residual_block_backward(const BiasDropoutResidualLayerNormBackward& p, const DropoutRows& dropout,
+                             std::int64_t b) {
   T* const dgamma = partial_sums<T>(p.workspace, 0, b, p.rows, p.cols);
   T* const dbeta = partial_sums<T>(p.workspace, 1, b, p.rows, p.cols);
   T* const dbias = p.dbias == nullptr ? nullptr : partial_sums<T>(p.workspace, 2, b, p.rows, p.cols);
   for (T* sums : {dgamma, dbeta, dbias})
     if (sums != nullptr) clear(sums, p.cols);
-  const LayerNormGradient<T> gradient{p.cols, offset<T>(p.dy, 0), offset<T>(p.z, 0), offset<T>(p.mean, 0),
-                                      offset<T>(p.rstd, 0), offset<T>(p.gamma, 0), dgamma, dbeta};
-  T* const dz = static_cast<T*>(p.dresidual);
+  const LayerNormGradient<T> gradient{p.cols, pointer<T>(p.dy), pointer<T>(p.z), pointer<T>(p.mean),
+                                      pointer<T>(p.rstd), pointer<T>(p.gamma), dgamma, dbeta};
+  const std::int64_t cols = p.cols;
+  T *const dz = pointer<T>(p.dresidual), *const dx = pointer<T>(p.dx);
   const auto rows = [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
-    layer_norm_backward_rows<R>(gradient, r, true, [&](int i, std::int64_t c, auto lanes, Vec<T> value) {
-      store(dz + (r + i) * p.cols + c, value, lanes);
+    T* const out = dz + r * cols;
+    T* const undropped = dropout.active() ? nullptr : dbias;
+    layer_norm_backward_rows<R>(gradient, r, true, [=](int i, std::int64_t c, auto lanes, Vec<T> value) {
+      store(out + i * cols + c, value, lanes);
+      add_to(undropped, c, value, lanes);
     });
-    for (std::int64_t i = r; i < r + R; ++i)
-      if (dbias != nullptr || dropout.active())
-        residual_row_backward(dropout, i, p.cols, dz + i * p.cols, offset<T>(p.dx, i * p.cols), dbias);
+    if (dropout.active()) drop_rows_backward<R>(dropout, r, cols, dz, dx, dbias);
   };
-  const std::int64_t end = std::min(p.rows, (b + 1) * kColumnSumRows);
-  std::int64_t r = b * kColumnSumRows;
-  for (; r + kRows <= end; r += kRows) rows(std::integral_constant<int, kRows>{}, r);
-  for (; r < end; ++r) rows(std::integral_constant<int, 1>{}, r);
+  for_row_groups(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
 }
 
 template <class T>
@@ -194,15 +198,16 @@ std::size_t column_sum_workspace(const P& p) {
   return static_cast<std::size_t>(quantities * column_blocks(p.rows) * p.cols) * size_of(p.dtype);
 }
 
-constexpr Variant forward_variants[] = {{"vector_rows", "a row stays in L1 for its three passes", "selected always",
+constexpr Variant forward_variants[] = {{"four_rows", "four rows stay in L1 for the three passes", "selected always",
                                          erased_run<LayerNorm, run<LayerNorm, forward<float>, forward<double>>>}};
 constexpr Variant backward_variants[] = {
     {"four_rows", "four rows share gamma and the partial sums", "selected always",
      erased_run<LayerNormBackward, run<LayerNormBackward, backward<float>, backward<double>>>}};
 using Forward = BiasDropoutResidualLayerNorm;
 using Backward = BiasDropoutResidualLayerNormBackward;
-constexpr Variant residual_variants[] = {{"vector_rows", "the sum is normalised while it is in L1", "selected always",
-                                          erased_run<Forward, run<Forward, residual_forward<float>, residual_forward<double>>>}};
+constexpr Variant residual_variants[] = {
+    {"four_rows", "the sum is normalised while it is in L1", "selected always",
+     erased_run<Forward, run<Forward, residual_forward<float>, residual_forward<double>>>}};
 constexpr Variant residual_backward_variants[] = {
     {"four_rows", "dropout and dbias follow while dz is in L1", "selected always",
      erased_run<Backward, run<Backward, residual_backward<float>, residual_backward<double>>>}};

@@ -1,5 +1,5 @@
-// Rows of a layer normalisation and of its backward, shared by the kernels that contain one. A row's arithmetic is the same
-// whichever rows are computed beside it.
+// Rows of a layer normalisation and of its backward, shared by the kernels that contain one. A row's arithmetic is the
+// same whichever rows are computed beside it.
 #pragma once
 
 #include <cmath>
@@ -9,26 +9,69 @@
 
 namespace sinter::kernels::cpu {
 
-/// y = (z - mean) * rstd * gamma + beta for one row, which stays in the first-level cache between the three passes.
-/// y may equal z. Null mean and rstd are not stored.
+/// Sums over [0, cols) of the vectors term(i, c, lanes) of R rows i (0 in lanes that do not take part), two
+/// accumulators a row: their order depends on cols alone, and R rows hide the latency of each other's additions.
+template <int R, class T, class Term>
+inline void sum_rows(std::int64_t cols, T (&sums)[R], Term&& term) {
+  constexpr std::int64_t size = Vec<T>::size;
+  Vec<T> even[R], odd[R];
+  for (int i = 0; i < R; ++i) even[i] = odd[i] = Vec<T>::all(0);
+  std::int64_t c = 0;
+  for (; c + 2 * size <= cols; c += 2 * size)
+    for (int i = 0; i < R; ++i) {
+      even[i] = even[i] + term(i, c, AllLanes{});
+      odd[i] = odd[i] + term(i, c + size, AllLanes{});
+    }
+  for_vectors<T>(c, cols, [&](std::int64_t tail, auto lanes) {
+    for (int i = 0; i < R; ++i) even[i] = even[i] + term(i, tail, lanes);
+  });
+  for (int i = 0; i < R; ++i) sums[i] = reduce_add(even[i] + odd[i]);
+}
+
+/// Operands of a normalisation of rows. y may equal z. Null mean and rstd are not stored.
 template <class T>
-inline void layer_norm_row(const T* z, const T* gamma, const T* beta, T* y, std::int64_t cols, double eps, T* mean,
-                           T* rstd) {
+struct LayerNormRows {
+  std::int64_t cols;
+  double eps;
+  const T* z;
+  const T* gamma;
+  const T* beta;
+  T* y;
+  T* mean;
+  T* rstd;
+};
+
+/// y = (z - mean) * rstd * gamma + beta for rows r .. r + R - 1, which stay in the first-level cache between the
+/// passes.
+template <int R, class T>
+inline void layer_norm_rows(const LayerNormRows<T>& p, std::int64_t r) {
+  const std::int64_t cols = p.cols;
+  const T *const gamma = p.gamma, *const beta = p.beta, *const z = p.z + r * cols;
+  T* const y = p.y + r * cols;
   const T count = static_cast<T>(cols);
-  const T row_mean = sum_vectors<T>(cols, [&](std::int64_t c, auto lanes) { return load(z + c, lanes); }) / count;
-  const Vec<T> center = Vec<T>::all(row_mean);
-  const T squares = sum_vectors<T>(cols, [&](std::int64_t c, auto lanes) {
-    const Vec<T> deviation = only(load(z + c, lanes) - center, lanes);
+  T mean[R], rstd[R];
+  Vec<T> center[R], scale[R];
+  sum_rows<R>(cols, mean, [&](int i, std::int64_t c, auto lanes) { return load(z + i * cols + c, lanes); });
+  for (int i = 0; i < R; ++i) center[i] = Vec<T>::all(mean[i] /= count);
+  sum_rows<R>(cols, rstd, [&](int i, std::int64_t c, auto lanes) {
+    const Vec<T> deviation = only(load(z + i * cols + c, lanes) - center[i], lanes);
     return deviation * deviation;
   });
-  const T row_rstd = T{1} / std::sqrt(squares / count + static_cast<T>(eps));
-  const Vec<T> scale = Vec<T>::all(row_rstd);
+  for (int i = 0; i < R; ++i) {
+    rstd[i] = T{1} / std::sqrt(rstd[i] / count + static_cast<T>(p.eps));
+    scale[i] = Vec<T>::all(rstd[i]);
+  }
   for_vectors<T>(0, cols, [&](std::int64_t c, auto lanes) {
-    const Vec<T> xhat = (load(z + c, lanes) - center) * scale;
-    store(y + c, fma(xhat, load(gamma + c, lanes), load(beta + c, lanes)), lanes);
+    const Vec<T> gain = load(gamma + c, lanes), shift = load(beta + c, lanes);
+    for (int i = 0; i < R; ++i) {
+      const Vec<T> xhat = (load(z + i * cols + c, lanes) - center[i]) * scale[i];
+      store(y + i * cols + c, fma(xhat, gain, shift), lanes);
+    }
   });
-  if (mean != nullptr) *mean = row_mean;
-  if (rstd != nullptr) *rstd = row_rstd;
+  for (int i = 0; i < R; ++i) {
+    if (p.mean != nullptr) p.mean[r + i] = mean[i];
+    if (p.rstd != nullptr) p.rstd[r + i] = rstd[i];
+  }
 }
 
 template <class T>
@@ -43,23 +86,26 @@ struct LayerNormGradient {
   T* dbeta;
 };
 
-/// Rows r .. r + R - 1: `sink(i, c, lanes, dz)` receives the gradient of row r + i at column c (with compute_dz), and the
-/// rows' terms are added to dgamma and dbeta in ascending order. R rows share the loads of gamma and of the partial sums,
-/// and their chains of additions hide each other's latency.
+/// Rows r .. r + R - 1: `sink(i, c, lanes, dz)` receives the gradient of row r + i at column c (with compute_dz), and
+/// the rows' terms are added to dgamma and dbeta in ascending order. R rows share the loads of gamma and of the
+/// partial sums, and their chains of additions hide each other's latency.
 template <int R, class T, class Sink>
 inline void layer_norm_backward_rows(const LayerNormGradient<T>& p, std::int64_t r, bool compute_dz, Sink&& sink) {
+  const std::int64_t cols = p.cols;
+  const T* const gamma_row = p.gamma;
+  T *const dgamma_sums = p.dgamma, *const dbeta_sums = p.dbeta;
   Vec<T> center[R], rstd[R], mean_g[R], mean_gx[R];
   const T *dy[R], *z[R];
   for (int i = 0; i < R; ++i) {
     center[i] = Vec<T>::all(p.mean[r + i]);
     rstd[i] = Vec<T>::all(p.rstd[r + i]);
     mean_g[i] = mean_gx[i] = Vec<T>::all(0);
-    dy[i] = p.dy + (r + i) * p.cols;
-    z[i] = p.z + (r + i) * p.cols;
+    dy[i] = p.dy + (r + i) * cols;
+    z[i] = p.z + (r + i) * cols;
   }
   if (compute_dz) {
-    for_vectors<T>(0, p.cols, [&](std::int64_t c, auto lanes) {
-      const Vec<T> gamma = load(p.gamma + c, lanes);
+    for_vectors<T>(0, cols, [&](std::int64_t c, auto lanes) {
+      const Vec<T> gamma = load(gamma_row + c, lanes);
       for (int i = 0; i < R; ++i) {
         const Vec<T> g = load(dy[i] + c, lanes) * gamma;
         mean_g[i] = mean_g[i] + g;
@@ -67,16 +113,16 @@ inline void layer_norm_backward_rows(const LayerNormGradient<T>& p, std::int64_t
       }
     });
     for (int i = 0; i < R; ++i) {
-      mean_g[i] = Vec<T>::all(reduce_add(mean_g[i]) / static_cast<T>(p.cols));
-      mean_gx[i] = Vec<T>::all(reduce_add(mean_gx[i]) / static_cast<T>(p.cols));
+      mean_g[i] = Vec<T>::all(reduce_add(mean_g[i]) / static_cast<T>(cols));
+      mean_gx[i] = Vec<T>::all(reduce_add(mean_gx[i]) / static_cast<T>(cols));
     }
   }
-  for_vectors<T>(0, p.cols, [&](std::int64_t c, auto lanes) {
-    const Vec<T> gamma = load(p.gamma + c, lanes);
+  for_vectors<T>(0, cols, [&](std::int64_t c, auto lanes) {
+    const Vec<T> gamma = load(gamma_row + c, lanes);
     Vec<T> dgamma = Vec<T>::all(0), dbeta = dgamma;
-    if (p.dgamma != nullptr) {
-      dgamma = load(p.dgamma + c, lanes);
-      dbeta = load(p.dbeta + c, lanes);
+    if (dgamma_sums != nullptr) {
+      dgamma = load(dgamma_sums + c, lanes);
+      dbeta = load(dbeta_sums + c, lanes);
     }
     for (int i = 0; i < R; ++i) {
       const Vec<T> g = load(dy[i] + c, lanes);
@@ -85,9 +131,9 @@ inline void layer_norm_backward_rows(const LayerNormGradient<T>& p, std::int64_t
       dbeta = dbeta + g;
       if (compute_dz) sink(i, c, lanes, (g * gamma - mean_g[i] - xhat * mean_gx[i]) * rstd[i]);
     }
-    if (p.dgamma != nullptr) {
-      store(p.dgamma + c, dgamma, lanes);
-      store(p.dbeta + c, dbeta, lanes);
+    if (dgamma_sums != nullptr) {
+      store(dgamma_sums + c, dgamma, lanes);
+      store(dbeta_sums + c, dbeta, lanes);
     }
   });
 }

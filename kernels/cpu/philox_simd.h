@@ -1,6 +1,7 @@
 // Philox4x32-10 for 32 counters at a time, and the dropout decisions of a stretch of one sample.
-// Idea: the four words of a counter stand in the low halves of 64-bit lanes, where one vpmuludq gives a whole product and
-// ignores what stands in the upper halves; so a round is two multiplications, two shifts and two or four xors, no shuffle.
+// Idea: the four words of a counter stand in the low halves of 64-bit lanes, where one vpmuludq gives a whole product
+// and ignores what stands in the upper halves; so a round is two multiplications, two shifts and two or four xors, and
+// no shuffle.
 #pragma once
 
 #include <immintrin.h>
@@ -33,16 +34,24 @@ class SampleDropout {
     }
   }
 
-  /// keep[i] = the eight decisions of block blocks[i] (bit e set: element 8 * blocks[i] + e is kept), kPhiloxBlocks of them.
+  /// keep[i] = the eight decisions of block blocks[i] (bit e set: element 8 * blocks[i] + e is kept), for kPhiloxBlocks
+  /// blocks.
   void keep(const std::uint32_t* blocks, std::uint8_t* keep) const {
-    for (int i = 0; i < kPhiloxBlocks; i += kGroups * kLanes) keep_groups(blocks + i, keep + i);
+    for (int i = 0; i < kPhiloxBlocks; i += kGroups * kLanes) {
+      Words lanes[kGroups];
+      for (int g = 0; g < kGroups; ++g) lanes[g] = load_blocks(blocks + i + g * kLanes);
+      keep_groups(lanes, keep + i);
+    }
   }
 
   /// The same for consecutive blocks.
   void keep_from(std::uint32_t first_block, std::uint8_t* decisions) const {
-    alignas(64) std::uint32_t blocks[kPhiloxBlocks];
-    for (int i = 0; i < kPhiloxBlocks; ++i) blocks[i] = first_block + static_cast<std::uint32_t>(i);
-    keep(blocks, decisions);
+    for (int i = 0; i < kPhiloxBlocks; i += kGroups * kLanes) {
+      Words lanes[kGroups];
+      for (int g = 0; g < kGroups; ++g)
+        lanes[g] = consecutive_blocks(first_block + static_cast<std::uint32_t>(i + g * kLanes));
+      keep_groups(lanes, decisions + i);
+    }
   }
 
  private:
@@ -52,7 +61,7 @@ class SampleDropout {
 #ifdef __AVX512F__
   using Words = __m512i;
   static constexpr int kLanes = 8;
-  static Words all(std::uint32_t x) { return _mm512_set1_epi64(x); }
+  static Words all(std::uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
   static Words multiply(Words a, Words b) { return _mm512_mul_epu32(a, b); }
   static Words high(Words a) { return _mm512_srli_epi64(a, 32); }
   static Words exclusive_or(Words a, Words b, Words c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
@@ -62,6 +71,9 @@ class SampleDropout {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     const __m256i ascending = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(blocks));
     return _mm512_cvtepu32_epi64(_mm256_permutevar8x32_epi32(ascending, order));
+  }
+  static Words consecutive_blocks(std::uint32_t first) {
+    return _mm512_add_epi64(all(first), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
   }
   void decide(Words w0, Words w1, Words w2, Words w3, std::uint8_t* keep) const {
     const Words a = _mm512_mask_mov_epi32(w0, 0xAAAA, _mm512_slli_epi64(w1, 32));
@@ -75,13 +87,16 @@ class SampleDropout {
 #else
   using Words = __m256i;
   static constexpr int kLanes = 4;
-  static Words all(std::uint32_t x) { return _mm256_set1_epi64x(x); }
+  static Words all(std::uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
   static Words multiply(Words a, Words b) { return _mm256_mul_epu32(a, b); }
   static Words high(Words a) { return _mm256_srli_epi64(a, 32); }
   static Words exclusive_or(Words a, Words b, Words c) { return _mm256_xor_si256(_mm256_xor_si256(a, b), c); }
 
   static Words load_blocks(const std::uint32_t* blocks) {
     return _mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks)));
+  }
+  static Words consecutive_blocks(std::uint32_t first) {
+    return _mm256_add_epi64(all(first), _mm256_setr_epi64x(0, 1, 2, 3));
   }
   void decide(Words w0, Words w1, Words w2, Words w3, std::uint8_t* keep) const {
     const Words a = _mm256_blend_epi32(w0, _mm256_slli_epi64(w1, 32), 0xAA);
@@ -94,12 +109,12 @@ class SampleDropout {
   }
 #endif
 
-  void keep_groups(const std::uint32_t* blocks, std::uint8_t* keep) const {
+  void keep_groups(const Words (&blocks)[kGroups], std::uint8_t* keep) const {
     Words c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
     for (int g = 0; g < kGroups; ++g) {
       c0[g] = all(c0_);
       c1[g] = all(c1_);
-      c2[g] = exclusive_or(all(c2_), load_blocks(blocks + g * kLanes), Words{});
+      c2[g] = all(c2_) ^ blocks[g];
       c3[g] = all(c3_);
     }
     const Words m0 = all(kMultiplier0), m1 = all(kMultiplier1);
@@ -118,7 +133,7 @@ class SampleDropout {
 
   std::uint32_t threshold_;
   std::uint32_t c0_, c1_, c2_, c3_;   // the counter after the first round
-  std::uint32_t key0_[kRounds], key1_[kRounds];
+  std::uint64_t key0_[kRounds], key1_[kRounds];
 };
 
 }  // namespace sinter::kernels::cpu

@@ -2,13 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cpu/simd.h"
 
 namespace sinter::kernels::cpu {
 
-/// Which lanes of a vector take part: all of them, or the first `count`. A kernel's loop body is a template over the two,
-/// so that the tail of a row runs the same arithmetic as the rest of it.
+/// Which lanes of a vector take part: all of them, or the first `count`. A kernel's loop body is a template over the
+/// two, so that the tail of a row runs the same arithmetic as the rest of it.
 struct AllLanes {};
 struct FirstLanes {
   std::int64_t count;
@@ -48,8 +49,8 @@ inline void for_vectors(std::int64_t begin, std::int64_t end, Fn&& fn) {
   if (i < end) fn(i, FirstLanes{end - i});
 }
 
-/// Sum over [0, n) of the vectors term(i, lanes), whose lanes that do not take part must be zero. Four accumulators hide
-/// the latency of the additions; their order depends on n alone.
+/// Sum over [0, n) of the vectors term(i, lanes), whose lanes that do not take part must be zero. Four accumulators
+/// hide the latency of the additions; their order depends on n alone.
 template <class T, class Fn>
 inline T sum_vectors(std::int64_t n, Fn&& term) {
   constexpr std::int64_t size = Vec<T>::size;
@@ -65,12 +66,13 @@ inline T sum_vectors(std::int64_t n, Fn&& term) {
   return reduce_add((a + b) + (c + d));
 }
 
-/// c[0] + x (c[1] + x (c[2] + ...)) in fused multiply-adds.
-template <class T, int N>
-inline Vec<T> polynomial(Vec<T> x, const T (&c)[N]) {
-  Vec<T> sum = Vec<T>::all(c[N - 1]);
-  for (int k = N - 2; k >= 0; --k) sum = fma(sum, x, Vec<T>::all(c[k]));
-  return sum;
+/// fn(constant R, r) for groups of rows that cover [begin, end): kRowGroup at a time, then one by one.
+inline constexpr int kRowGroup = 4;
+template <class Fn>
+inline void for_row_groups(std::int64_t begin, std::int64_t end, Fn&& fn) {
+  std::int64_t r = begin;
+  for (; r + kRowGroup <= end; r += kRowGroup) fn(std::integral_constant<int, kRowGroup>{}, r);
+  for (; r < end; ++r) fn(std::integral_constant<int, 1>{}, r);
 }
 
 /// fn of each lane by a scalar function: for f64, where accuracy matters and speed does not.

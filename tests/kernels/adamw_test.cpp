@@ -205,7 +205,8 @@ TEST(SquaredNormRange, OverflowsNeitherWithLargeValuesNorHidesNonfiniteOnes) {
       }
     Buffer<double> wide(kCount);
     wide.fill(1e200);
-    ASSERT_TRUE(run_ok(cpu, SquaredNorm{Dtype::f64, kCount, wide.data(), sum.data(), nonfinite.data(), workspace.data()}));
+    const SquaredNorm f64{Dtype::f64, kCount, wide.data(), sum.data(), nonfinite.data(), workspace.data()};
+    ASSERT_TRUE(run_ok(cpu, f64));
     EXPECT_EQ(nonfinite[0], 0) << "the sum overflows, the elements are finite";
   });
 }

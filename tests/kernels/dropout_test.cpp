@@ -63,7 +63,8 @@ TYPED_TEST(DropoutTest, PackedRowsDrawWhatPaddedRowsDraw) {
   const DropoutSite site;
   const PackedRows packed(lengths);
   for (const std::int64_t cols : {7, 33, 128, 1030}) {
-    // A padded [B, S, H] buffer seen as rows of one sample each needs no map; so is the rule "position * cols + c" tested.
+    // A padded [B, S, H] buffer seen as rows of one sample each needs no map; so is the rule "position * cols + c"
+    // tested.
     const RowShape padded_shape{static_cast<std::int64_t>(lengths.size()), kLength * cols};
     const RowShape packed_shape{packed.rows(), cols};
     Buffer<T> ones(padded_shape.rows * padded_shape.cols);

@@ -85,7 +85,8 @@ class EmbeddingTest : public ::testing::Test {};
 using Types = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(EmbeddingTest, Types);
 
-const std::vector<RowShape> kShapes = {{0, 7}, {1, 7}, {63, 33}, {64, 100}, {65, 128}, {200, 384}, {65, 770}, {3, 1030}};
+const std::vector<RowShape> kShapes = {{0, 7},    {1, 7},     {63, 33},  {64, 100},
+                                       {65, 128}, {200, 384}, {65, 770}, {3, 1030}};
 
 TYPED_TEST(EmbeddingTest, ForwardMatchesReference) {
   using T = TypeParam;
