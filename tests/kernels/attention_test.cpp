@@ -135,9 +135,9 @@ TEST(Attention, MatchesReferenceF64) { against_reference_all_sizes<double>(); }
 
 // More keys than one block holds: 512 of f32 with 64 elements, fewer where a key is larger.
 TEST(Attention, MatchesReferenceInSeveralKeyBlocks) {
-  against_reference(Batch<float>({530}, 1, 64, 0.1));
-  against_reference(Batch<float>({200, 150}, 1, 200, 0.5));
-  against_reference(Batch<double>({300}, 1, 64, 0.1));
+  against_reference(Batch<float>({600, 512, 511}, 1, 4, 0.1));
+  against_reference(Batch<float>({130, 150}, 1, 200, 0.5));
+  against_reference(Batch<double>({260}, 1, 64, 0.1));
   Batch<float> masked({150}, 1, 512);
   masked.key_mask.assign(150, 1);
   std::fill_n(masked.key_mask.begin(), 60, std::uint8_t{0});        // a first block without a kept key
