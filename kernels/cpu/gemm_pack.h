@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace sinter::kernels::cpu {
+namespace sinter::kernels::cpu::gemm {
 
 /// Elements of k after which packing turns to the next lanes: few enough rows of memory for the TLB (rows), and of the
 /// panel for L1 (columns).
@@ -112,4 +112,4 @@ void pack_columns(const T* src, std::int64_t ld, std::int64_t count, std::int64_
     }
 }
 
-}  // namespace sinter::kernels::cpu
+}  // namespace sinter::kernels::cpu::gemm

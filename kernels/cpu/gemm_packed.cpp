@@ -9,6 +9,7 @@
 #include "kernels/cpu/gemm_variants.h"
 
 namespace sinter::kernels::cpu {
+namespace gemm {
 namespace {
 
 /// Sizes of what stays in cache, in bytes the same for f32 and f64.
@@ -49,6 +50,14 @@ struct Block {
   std::int64_t row_begin, row_end, column_begin, column_end;
 };
 
+/// True when the micro-kernel may read the rows of A where they lie: they are contiguous, and do not all fall into the
+/// same sets of L1. Saves 2 to 4 % of the time.
+template <class T>
+bool reads_a_in_place(const Gemm& p) {
+  const auto step = static_cast<std::uint64_t>(p.lda) * sizeof(T) % 4096;
+  return !p.transpose_a && step >= 64 && step <= 4096 - 64;
+}
+
 /// Rows `row` .. `row + rows` of op(A), elements k .. k + depth, into panels of the tile's height.
 template <class T>
 void pack_a(const Gemm& p, const T* a, std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t depth, T* dst) {
@@ -76,14 +85,14 @@ struct Chunk {
   bool first, last;
 };
 
-/// Tiles of rows [row, row + rows) of the block, whose panels of A and B are packed.
+/// Tiles of rows [row, row + rows) of the block. B is packed; `a` is the first tile's rows, `a_step` leads to the next's.
 template <class T>
-void multiply_panels(const Gemm& p, T* c, Block block, Chunk chunk, std::int64_t row, std::int64_t rows, Scratch<T>& s) {
+void multiply_panels(const Gemm& p, T* c, Block block, Chunk chunk, std::int64_t row, std::int64_t rows, TileRows<T> a,
+                     std::int64_t a_step, Scratch<T>& s) {
   constexpr std::int64_t partial_ld = Blocking<T>::panels * Tile<T>::columns;
-  for (std::int64_t i = row; i < row + rows; i += Tile<T>::rows) {
-    const T* a = s.a + (i - row) / Tile<T>::rows * Blocking<T>::tile_size;
+  for (std::int64_t i = row; i < row + rows; i += Tile<T>::rows, a.data += a_step) {
     const T* b = s.b;
-    for (std::int64_t j = block.column_begin; j < block.column_end; j += Tile<T>::columns, b += Blocking<T>::panel_size) {
+    for (std::int64_t j = block.column_begin; j < block.column_end; j += Tile<T>::columns) {
       T* const out = c + i * p.ldc + j;
       T* const own = s.partial + (i - block.row_begin) * partial_ld + (j - block.column_begin);
       TileEnd<T> end;
@@ -95,6 +104,7 @@ void multiply_panels(const Gemm& p, T* c, Block block, Chunk chunk, std::int64_t
       end.bias = chunk.last && p.bias != nullptr ? static_cast<const T*>(p.bias) + j : nullptr;
       end.add = chunk.last && p.accumulate;
       tile_function<T>(std::min<std::int64_t>(Tile<T>::rows, row + rows - i), end.columns)(chunk.depth, a, b, end);
+      b += Blocking<T>::panel_size;
     }
   }
 }
@@ -105,6 +115,7 @@ void compute_block(const Gemm& p, std::int64_t matrix, Block block) {
   const T* b = static_cast<const T*>(p.b) + matrix * p.batch_stride_b;
   T* c = static_cast<T*>(p.c) + matrix * p.batch_stride_c;
   Scratch<T>& s = scratch<T>();
+  const bool in_place = reads_a_in_place<T>(p);
   std::int64_t k = 0;
   do {  // once for K = 0, which gives zeros
     const std::int64_t depth = std::min(Blocking<T>::chunk, p.k - k);
@@ -113,8 +124,12 @@ void compute_block(const Gemm& p, std::int64_t matrix, Block block) {
     constexpr std::int64_t group = Blocking<T>::tiles * Tile<T>::rows;
     for (std::int64_t i = block.row_begin; i < block.row_end; i += group) {
       const std::int64_t rows = std::min(group, block.row_end - i);
-      pack_a(p, a, i, rows, k, depth, s.a);
-      multiply_panels(p, c, block, chunk, i, rows, s);
+      if (in_place) {
+        multiply_panels(p, c, block, chunk, i, rows, {a + i * p.lda + k, p.lda, 1}, Tile<T>::rows * p.lda, s);
+      } else {
+        pack_a(p, a, i, rows, k, depth, s.a);
+        multiply_panels(p, c, block, chunk, i, rows, {s.a}, Blocking<T>::tile_size, s);
+      }
     }
     k += depth;
   } while (k < p.k);
@@ -126,11 +141,12 @@ struct Split {
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-/// The split of C into blocks that the slowest thread finishes first, when packing an element costs as much as
-/// kPackCost multiply-adds.
+/// The split of C into blocks with which the slowest thread ends first.
 template <class T>
 Split choose_split(const Gemm& p, std::int64_t threads) {
-  constexpr std::int64_t kPackCost = 6;
+  // Packing an element costs as much time as so many multiply-adds.
+  constexpr std::int64_t pack_b_cost = 6;
+  const std::int64_t pack_a_cost = reads_a_in_place<T>(p) ? 1 : 6;
   const std::int64_t row_tiles = ceil_div(p.m, Tile<T>::rows), panels = ceil_div(p.n, Tile<T>::columns);
   const bool own_partial = p.accumulate && p.k > Blocking<T>::chunk;
   const std::int64_t fewest_rows = own_partial ? ceil_div(row_tiles, Blocking<T>::partial_rows / Tile<T>::rows) : 1;
@@ -139,9 +155,9 @@ Split choose_split(const Gemm& p, std::int64_t threads) {
   std::int64_t best_cost = INT64_MAX;
   for (std::int64_t g = fewest_columns; g <= std::min(panels, fewest_columns + threads); ++g)
     for (std::int64_t rounds = 1; rounds <= 2; ++rounds) {
-      const std::int64_t r = std::clamp(ceil_div(rounds * threads, g * p.batch), fewest_rows, std::max(fewest_rows, row_tiles));
+      const std::int64_t r = std::clamp(ceil_div(rounds * threads, g * p.batch), fewest_rows, row_tiles);
       const std::int64_t m = ceil_div(row_tiles, r) * Tile<T>::rows, n = ceil_div(panels, g) * Tile<T>::columns;
-      const std::int64_t cost = ceil_div(r * g * p.batch, threads) * (m * n + kPackCost * (m + n));
+      const std::int64_t cost = ceil_div(r * g * p.batch, threads) * (m * n + pack_a_cost * m + pack_b_cost * n);
       if (cost < best_cost) {
         best_cost = cost;
         best = {r, g};
@@ -167,10 +183,11 @@ Status run_typed(const Gemm& p, Stream stream) {
 }
 
 }  // namespace
+}  // namespace gemm
 
 Status run_gemm_packed(const Gemm& p, Stream stream) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return {};
-  return p.dtype == Dtype::f64 ? run_typed<double>(p, stream) : run_typed<float>(p, stream);
+  return p.dtype == Dtype::f64 ? gemm::run_typed<double>(p, stream) : gemm::run_typed<float>(p, stream);
 }
 
 }  // namespace sinter::kernels::cpu

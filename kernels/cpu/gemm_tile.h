@@ -7,7 +7,7 @@
 
 #include "kernels/cpu/simd.h"
 
-namespace sinter::kernels::cpu {
+namespace sinter::kernels::cpu::gemm {
 
 /// Size of the register tile. AVX-512: 12 x 2 sums, 2 vectors of B and a broadcast element of A take 27 of 32
 /// registers; AVX2: 6 x 2 sums take 15 of 16. Both have more sums than an FMA's latency needs (4 cycles, 2 a cycle).
@@ -38,15 +38,28 @@ struct TileEnd {
   std::int64_t columns = 0;   ///< valid columns of the tile
 };
 
-/// sums[i][j] = fma chain over ascending k of a[k][i] * b[k][j], starting from zero; then `end`.
+/// The tile's rows of op(A): element k of row i is data[i * row_step + k * k_step]. A packed panel has row_step 1.
+template <class T>
+struct TileRows {
+  const T* data = nullptr;
+  std::int64_t row_step = 1, k_step = Tile<T>::a_width;
+};
+
+/// sums[i][j] = fma chain over ascending k of a[i][k] * b[k][j], starting from zero; then `end`.
 template <class T, int rows, int vectors>
-void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>& tile_end) {
+void multiply_tile(std::int64_t depth, TileRows<T> a, const T* b, const TileEnd<T>& tile_end) {
   using V = Vec<T>;
   V sum[rows][vectors];
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) sum[i][v] = V::all(0);
+  // One pointer for three rows: the addresses of all rows then need 4 pointers and one step, and stay in registers.
+  constexpr int triples = (rows + 2) / 3;
+  const std::int64_t row_step = a.row_step;
+  const T* row[triples];
+#pragma GCC unroll 4
+  for (int i = 0; i < triples; ++i) row[i] = a.data + 3 * i * row_step;
 #pragma GCC unroll 1
   for (std::int64_t k = 0; k < depth; ++k) {
     V column[vectors];
@@ -54,11 +67,12 @@ void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>&
     for (int v = 0; v < vectors; ++v) column[v] = V::load(b + v * V::size);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const V element = V::all(a[i]);
+      const V element = V::all(row[i / 3][i % 3 * row_step]);
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sum[i][v] = fma(element, column[v], sum[i][v]);
     }
-    a += Tile<T>::a_width;
+#pragma GCC unroll 4
+    for (int i = 0; i < triples; ++i) row[i] += a.k_step;
     b += Tile<T>::columns;
   }
   const TileEnd<T> end = tile_end;  // a copy, so that the stores below cannot change it
@@ -85,7 +99,7 @@ void multiply_tile(std::int64_t depth, const T* a, const T* b, const TileEnd<T>&
 }
 
 template <class T>
-using TileFunction = void (*)(std::int64_t depth, const T* a, const T* b, const TileEnd<T>& end);
+using TileFunction = void (*)(std::int64_t depth, TileRows<T> a, const T* b, const TileEnd<T>& end);
 
 /// The micro-kernel for a tile of 1 .. Tile<T>::rows rows and any number of columns up to Tile<T>::columns.
 template <class T>
@@ -97,4 +111,4 @@ TileFunction<T> tile_function(std::int64_t rows, std::int64_t columns) {
   return table[static_cast<std::size_t>(rows - 1)][columns > Vec<T>::size ? 1 : 0];
 }
 
-}  // namespace sinter::kernels::cpu
+}  // namespace sinter::kernels::cpu::gemm

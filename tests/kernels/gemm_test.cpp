@@ -211,6 +211,27 @@ TEST(Gemm, BitsOfARowDoNotDependOnTheOtherRows) {
     }
 }
 
+/// Where the rows of A lie decides whether they are packed, never a bit of the result.
+TEST(Gemm, BitsDoNotDependOnLeadingDimensions) {
+  for (const bool transpose_a : {false, true}) {
+    Case c = {50, 70, 1024, transpose_a, true};
+    if (transpose_a) std::swap(c.m, c.k);
+    const Operands<float> tight(c);
+    Case padded = c;
+    padded.pad = 7;
+    Operands<float> loose(padded);
+    const auto spread = [](const Buffer<float>& from, Buffer<float>& to, std::int64_t row) {
+      for (std::int64_t i = 0; i < from.size(); ++i) to[i / row * (row + 7) + i % row] = from[i];
+    };
+    spread(tight.a, loose.a, tight.p.lda);
+    spread(tight.b, loose.b, tight.p.ldb);
+    loose.p.ldc = c.n;
+    testing::for_each_cpu([&](const BackendModule& module) {
+      testing::expect_same_bits(product<float>(module, tight.p, c), product<float>(module, loose.p, c), describe(c));
+    });
+  }
+}
+
 TEST(Gemm, BitsDoNotDependOnThreads) {
   ThreadPool one(1), two(2), four(4);
   for (const Case& c : {Case{213, 768, 768, false, true, false, true}, Case{100, 70, 1100, true, false, true},
