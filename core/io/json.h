@@ -1,4 +1,5 @@
-// JSON: a checked reader for files that nobody vouches for, typed access with errors that name the field, and a writer.
+// JSON: a checked reader for files that nobody vouches for, typed access with errors that name the field, and a
+// writer.
 #pragma once
 
 #include <concepts>
@@ -32,10 +33,10 @@ struct JsonStyle {
 
 /// One JSON value, copied by value. Objects keep the order of their members.
 ///
-/// Reading refuses (Error bad_input that names the file, the line or the field, and the rule): text that is not JSON, invalid
-/// UTF-8, a key given twice in one object, and what exceeds JsonLimits. NaN and Infinity, which Python writes, are not JSON.
-/// Numbers without fraction and exponent that fit 64 signed bits are integers; all others are doubles, so a tokenizer's
-/// `model_max_length` of 10^30 is read, and refused only by who asks for an integer.
+/// Reading refuses (Error bad_input that names the file, the line or the field, and the rule): text that is not JSON,
+/// invalid UTF-8, a key given twice in one object, and what exceeds JsonLimits. NaN and Infinity, which Python
+/// writes, are not JSON. Numbers without fraction and exponent that fit 64 signed bits are integers; all others are
+/// doubles, so a tokenizer's `model_max_length` of 10^30 is read, and refused only by who asks for an integer.
 class Json {
  public:
   enum class Kind { null, boolean, integer, real, string, array, object };
@@ -74,8 +75,8 @@ class Json {
   const Json* find(std::string_view key) const;  ///< nullptr when absent
   const Json& at(std::string_view key) const;    ///< Error bad_input "config.json: hidden_size is missing"
 
-  /// The member as T: bool, int64_t, double (an integer is accepted) or std::string. Error bad_input when it is absent or
-  /// of another kind: config.json: hidden_size is "12", it must be an integer.
+  /// The member as T: bool, int64_t, double (an integer is accepted) or std::string. Error bad_input when it is
+  /// absent or of another kind: config.json: hidden_size is "12", it must be an integer.
   template <class T>
   T get(std::string_view key) const;
   /// The same for int64_t and double in low..high, both included: "... it must be an integer of at least 1".
@@ -91,8 +92,8 @@ class Json {
     return has_value(key) ? get<T>(key, low, high) : fallback;
   }
 
-  /// Throws the Error bad_input of a rule that only the caller knows: refuse("num_attention_heads", "divide 768") gives
-  /// "config.json: num_attention_heads is 5, it must divide 768".
+  /// Throws the Error bad_input of a rule that only the caller knows: refuse("num_attention_heads", "divide 768")
+  /// gives "config.json: num_attention_heads is 5, it must divide 768".
   [[noreturn]] void refuse(std::string_view key, std::string_view must) const;
 
   /// Adds a member, or replaces its value in place. Null becomes an object.
@@ -110,8 +111,8 @@ class Json {
 
   // --- writing ---
 
-  /// Doubles are the shortest text that reads back to the same bits, as Python prints them (1e-12, 0.1, 2.0). NaN and the
-  /// infinities become null. Text stays UTF-8; Error usage where it is not valid UTF-8. No newline at the end.
+  /// Doubles are the shortest text that reads back to the same bits, as Python prints them (1e-12, 0.1, 2.0). NaN and
+  /// the infinities become null. Text stays UTF-8; Error usage where it is not valid UTF-8. No newline at the end.
   std::string dump(const JsonStyle& style = {}) const;
   /// dump() and a newline, written atomically.
   void save(const std::filesystem::path& path, const JsonStyle& style = {}) const;

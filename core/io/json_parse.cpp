@@ -73,7 +73,8 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
 
   bool open(Json container) {
     if (open_.size() == static_cast<std::size_t>(limits_.max_depth))
-      fail(ErrorCode::bad_input, source_, ": ", path_of_next(), " is nested deeper than ", limits_.max_depth, " levels");
+      fail(ErrorCode::bad_input, source_, ": ", path_of_next(), " is nested deeper than ", limits_.max_depth,
+           " levels");
     container.origin_ = std::make_shared<Json::Origin>(Json::Origin{source_, path_of_next()});
     open_.push_back({std::move(container), ""});
     return true;
@@ -102,7 +103,8 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
 
 Json Json::parse(std::string_view text, const std::string& source, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes)
-    fail(ErrorCode::bad_input, source, " has ", text.size(), " bytes of JSON, at most ", limits.max_bytes, " are read");
+    fail(ErrorCode::bad_input, source, " has ", text.size(), " bytes of JSON, at most ", limits.max_bytes,
+         " are read");
   JsonBuilder builder(source, limits);
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();

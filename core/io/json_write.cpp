@@ -12,11 +12,13 @@ namespace {
 
 // Bytes of the well-formed UTF-8 sequence at text[at] (RFC 3629: shortest form, no surrogates), or 0.
 std::size_t utf8_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u; };
+  const auto byte = [&](std::size_t i) -> unsigned {
+    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+  };
   const unsigned lead = byte(0);
   if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xc2 && lead <= 0xdf ? 2 : lead >= 0xe0 && lead <= 0xef ? 3 : lead >= 0xf0 && lead <= 0xf4 ? 4 : 0;
-  if (length == 0) return 0;
+  if (lead < 0xc2 || lead > 0xf4) return 0;
+  const std::size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
   const unsigned low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
   const unsigned high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
   if (byte(1) < low || byte(1) > high) return 0;
@@ -97,7 +99,8 @@ class Writer {
   void write_object(const Json::Members& members) {
     std::vector<const std::pair<std::string, Json>*> ordered;
     for (const auto& member : members) ordered.push_back(&member);
-    if (style_.sort_keys) std::ranges::sort(ordered, {}, [](const auto* member) -> const auto& { return member->first; });
+    if (style_.sort_keys)
+      std::ranges::sort(ordered, [](const auto* a, const auto* b) { return a->first < b->first; });
     out_ += '{';
     ++depth_;
     for (std::size_t i = 0; i < ordered.size(); ++i) {

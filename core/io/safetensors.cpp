@@ -14,7 +14,7 @@ namespace {
 
 using kernels::Dtype;
 
-static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian and is copied as it stands");
+static_assert(std::endian::native == std::endian::little, "the data is little-endian and is copied as it stands");
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr const char* kMetadata = "__metadata__";
@@ -57,7 +57,8 @@ SafetensorsEntry read_entry(const std::string& file, const std::string& name, co
   for (const Json& size : info.at("shape").elements()) entry.shape.push_back(size.as<std::int64_t>());
   const Json& offsets = info.at("data_offsets");
   if (offsets.size() != 2)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " has ", offsets.size(), " data_offsets, it must have begin and end");
+    fail(ErrorCode::bad_input, file, ": tensor ", name, " has ", offsets.size(),
+         " data_offsets, it must have begin and end");
   const std::int64_t begin = offsets.elements()[0].as<std::int64_t>();
   const std::int64_t end = offsets.elements()[1].as<std::int64_t>();
   if (begin < 0 || end < begin)
@@ -68,11 +69,11 @@ SafetensorsEntry read_entry(const std::string& file, const std::string& name, co
   const std::optional<std::uint64_t> needed = bytes_needed(entry.dtype, entry.shape);
   const std::string shape = info.at("shape").dump({.indent = -1});
   if (!needed)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " has the shape ", shape, ", its sizes must be at least 0 and its ",
-         "bytes below 2^63");
+    fail(ErrorCode::bad_input, file, ": tensor ", name, " has the shape ", shape,
+         ", its sizes must be at least 0 and its bytes below 2^63");
   if (*needed != entry.end - entry.begin)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " spans ", entry.end - entry.begin, " bytes, but ", dtype, " ", shape,
-         " needs ", *needed);
+    fail(ErrorCode::bad_input, file, ": tensor ", name, " spans ", entry.end - entry.begin, " bytes, but ", dtype,
+         " ", shape, " needs ", *needed);
   return entry;
 }
 
@@ -86,7 +87,8 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
 void SafetensorsFile::read_header() {
   const std::string file = path().string();
   if (file_.size() < 8)
-    fail(ErrorCode::bad_input, file, " has ", file_.size(), " bytes, a safetensors file begins with the 8 of its header's length");
+    fail(ErrorCode::bad_input, file, " has ", file_.size(), " bytes, a safetensors file begins with the 8 ",
+         "of its header's length");
   unsigned char prefix[8];
   file_.read(0, prefix, sizeof prefix);
   const auto header_bytes = std::bit_cast<std::uint64_t>(prefix);
@@ -121,13 +123,15 @@ void SafetensorsFile::check_layout() const {
   std::uint64_t end = 0;
   for (const SafetensorsEntry& entry : tensors_) {
     if (entry.begin != end)
-      fail(ErrorCode::bad_input, file, ": tensor ", entry.name, " begins at byte ", entry.begin, " of the data, it must be ", end,
+      fail(ErrorCode::bad_input, file, ": tensor ", entry.name, " begins at byte ", entry.begin,
+           " of the data, it must be ", end,
            entry.begin < end ? ": it overlaps the tensor before" : ": there is a hole before it");
     end = entry.end;
   }
   const std::uint64_t data_bytes = file_.size() - data_begin_;
   if (end > data_bytes)
-    fail(ErrorCode::bad_input, file, " is truncated: its tensors need ", end, " bytes of data, ", data_bytes, " are there");
+    fail(ErrorCode::bad_input, file, " is truncated: its tensors need ", end, " bytes of data, ", data_bytes,
+         " are there");
   if (end < data_bytes)
     fail(ErrorCode::bad_input, file, " has ", data_bytes - end, " bytes after its last tensor, none may follow");
 }
@@ -176,7 +180,8 @@ void write_safetensors(OutputFile& out, std::span<const SafetensorsTensor> tenso
   std::int64_t end = 0;
   for (const SafetensorsTensor* tensor : ordered) {
     if (tensor->name == kMetadata || header.contains(tensor->name))
-      fail(ErrorCode::usage, "a safetensors file cannot hold the tensor name ", tensor->name, " twice, nor ", kMetadata);
+      fail(ErrorCode::usage, "a safetensors file cannot hold the tensor name ", tensor->name, " twice, nor ",
+           kMetadata);
     const std::optional<std::uint64_t> bytes = bytes_needed(tensor->dtype, tensor->shape);
     const std::int64_t begin = end;
     if (!bytes || __builtin_add_overflow(end, static_cast<std::int64_t>(*bytes), &end))

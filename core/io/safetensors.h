@@ -28,11 +28,12 @@ struct SafetensorsEntry {
 
 /// A safetensors file opened for reading.
 ///
-/// File: N as 8 bytes little-endian, N bytes of JSON {name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__":
-/// {text: text}}, then the data. Opening checks all of it and reads no data: N is at most 100,000,000 and fits the file; the
-/// header is UTF-8 JSON, no key given twice; dtypes are ones that sinter stores; sizes do not overflow and equal the offsets;
-/// the tensors tile the data exactly, with no overlap, hole or trailing byte. Each broken rule is an Error bad_input that
-/// names the file and the tensor. Whether names, dtypes and shapes suit a model is for the model to check.
+/// File: N as 8 bytes little-endian, N bytes of JSON {name: {dtype, shape, data_offsets: [begin, end]},
+/// "__metadata__": {text: text}}, then the data. Opening checks all of it and reads no data: N is at most 100,000,000
+/// and fits the file; the header is UTF-8 JSON, no key given twice; dtypes are ones that sinter stores; sizes do not
+/// overflow and equal the offsets; the tensors tile the data exactly, with no overlap, hole or trailing byte. Each
+/// broken rule is an Error bad_input that names the file and the tensor. Whether names, dtypes and shapes suit a
+/// model is for the model to check.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -66,8 +67,9 @@ struct SafetensorsTensor {
   const void* data = nullptr;
 };
 
-/// Writes the same bytes as HF's writer: wider dtypes first, then by name, the header padded with spaces to 8 bytes. HF's
-/// readers want the metadata {"format": "pt"} in a model file. Error usage for a name given twice or a negative size.
+/// Writes the same bytes as HF's writer: wider dtypes first, then by name, the header padded with spaces to 8 bytes.
+/// HF's readers want the metadata {"format": "pt"} in a model file. Error usage for a name given twice or a negative
+/// size.
 void write_safetensors(OutputFile& out, std::span<const SafetensorsTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 /// The same to a path, atomically.

@@ -49,6 +49,7 @@ void Sha256::compress(const unsigned char* block) {
 }
 
 void Sha256::update(const void* data, std::size_t bytes) {
+  if (bytes == 0) return;  // data may be null then
   const auto* p = static_cast<const unsigned char*>(data);
   const std::size_t waiting = length_ % 64;
   length_ += bytes;

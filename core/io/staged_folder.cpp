@@ -61,8 +61,11 @@ fs::path make_staging_folder(const fs::path& target) {
 
 // Moves staging to target; whatever was at target is at staging afterwards.
 void exchange(const fs::path& staging, const fs::path& target) {
-  if (::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_NOREPLACE) == 0) return;
-  if (errno == EEXIST && ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) return;
+  const auto rename_with = [&](unsigned flags) {
+    return ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, target.c_str(), flags) == 0;
+  };
+  if (rename_with(RENAME_NOREPLACE)) return;
+  if (errno == EEXIST && rename_with(RENAME_EXCHANGE)) return;
   if (errno != EINVAL && errno != ENOSYS) fail_system("rename the finished folder to", target);
   // A file system without these flags: between the two renames the old folder is at `aside` and target is absent.
   const fs::path aside = staging.string() + ".old";

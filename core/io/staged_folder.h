@@ -12,15 +12,15 @@
 
 namespace sinter {
 
-/// A folder that appears whole or not at all. Its files are written to a hidden sibling `.tmp-NAME.PID`; `commit` writes
-/// manifest.json last, syncs, and renames the folder into place. A process killed at any point leaves the old folder, or the
-/// new one, and at most a sibling that `remove_leftovers` clears.
+/// A folder that appears whole or not at all. Its files are written to a hidden sibling `.tmp-NAME.PID`; `commit`
+/// writes manifest.json last, syncs, and renames the folder into place. A process killed at any point leaves the old
+/// folder, or the new one, and at most a sibling that `remove_leftovers` clears.
 class StagedFolder {
  public:
   static constexpr const char* kManifest = "manifest.json";
 
-  /// `target` may exist when it is empty, or when its manifest lists every file in it: then `commit` exchanges the two.
-  /// Anything else is refused (Error usage), so that no foreign file is ever lost. Missing parents are created.
+  /// `target` may exist when it is empty, or when its manifest lists every file in it: then `commit` exchanges the
+  /// two. Anything else is refused (Error usage), so that no foreign file is ever lost. Missing parents are created.
   explicit StagedFolder(std::filesystem::path target);
   ~StagedFolder();  ///< removes the staging folder when it was not committed
   StagedFolder(const StagedFolder&) = delete;
@@ -30,7 +30,8 @@ class StagedFolder {
   void write(const std::string& name, const std::function<void(OutputFile&)>& fill);
   void write(const std::string& name, std::string_view bytes);
 
-  /// `facts` (an object, e.g. the step) stands in the manifest before format_version and files: [{name, size, sha256}].
+  /// `facts` (an object, e.g. the step) stands in the manifest before format_version and files: [{name, size,
+  /// sha256}].
   void commit(const Json& facts = Json::object());
 
  private:
@@ -40,12 +41,13 @@ class StagedFolder {
   bool committed_ = false;
 };
 
-/// Checks every file that folder/manifest.json lists: present, a regular file, its size, its SHA-256. One sentence for each
-/// fault; empty when the folder is sound. A missing or unreadable manifest is a fault too. Reads all bytes of the folder.
+/// Checks every file that folder/manifest.json lists: present, a regular file, its size, its SHA-256. One sentence
+/// for each fault; empty when the folder is sound. A missing or unreadable manifest is a fault too. Reads all bytes
+/// of the folder.
 std::vector<std::string> verify_manifest(const std::filesystem::path& folder);
 
-/// Removes what killed processes left in `parent`: entries whose name begins with ".tmp-". The caller holds whatever lock
-/// keeps other writers out of `parent`. Returns how many there were.
+/// Removes what killed processes left in `parent`: entries whose name begins with ".tmp-". The caller holds whatever
+/// lock keeps other writers out of `parent`. Returns how many there were.
 int remove_leftovers(const std::filesystem::path& parent);
 
 }  // namespace sinter

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the golden files of this folder with torch and Hugging Face transformers. Deterministic: run twice, same bytes.
+"""Makes the golden files of this folder with torch and Hugging Face transformers. Deterministic.
 
     python3 tests/golden/make_goldens.py          # writes beside itself; README.md says what each file is
 """
@@ -14,14 +14,15 @@ from transformers import BertConfig, BertForSequenceClassification, get_linear_s
 from transformers.trainer_pt_utils import get_parameter_names
 
 HERE = pathlib.Path(__file__).resolve().parent
-VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__, "safetensors": safetensors.__version__}
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__,
+            "safetensors": safetensors.__version__}
 STEPS, WARMUP, LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 20, 5, 1e-2, 0.01, 1.0
 # What Hugging Face's Trainer keeps out of weight decay (its get_decay_parameter_names).
 NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
 def make_model(config, seed):
-    """A model whose every parameter is random, biases and LayerNorm included, so that no term of a formula is invisible."""
+    """A model whose every parameter is random, biases and LayerNorm included, so that no term of a formula hides."""
     model = BertForSequenceClassification._from_config(config, attn_implementation="eager")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -134,10 +135,10 @@ def main():
     torch.use_deterministic_algorithms(True)
     shared = dict(vocab_size=100, max_position_embeddings=40, type_vocab_size=2, hidden_dropout_prob=0.0,
                   attention_probs_dropout_prob=0.0, layer_norm_eps=1e-12)
-    make(HERE / "tiny_bert", BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-                                        num_labels=3, **shared), 1000, [11, 1, 7, 4, 9])
-    make(HERE / "odd_bert", BertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=3, intermediate_size=40,
-                                       num_labels=2, **shared), 2000, [11, 1, 3, 10, 6])
+    make(HERE / "tiny_bert", BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                                        intermediate_size=64, num_labels=3, **shared), 1000, [11, 1, 7, 4, 9])
+    make(HERE / "odd_bert", BertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=3,
+                                       intermediate_size=40, num_labels=2, **shared), 2000, [11, 1, 3, 10, 6])
     make_interop()
     files = [path for path in sorted(HERE.rglob("*")) if path.is_file()]
     print(sum(path.stat().st_size for path in files), "bytes in", len(files), "files")

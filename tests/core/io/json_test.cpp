@@ -30,7 +30,8 @@ TEST(Json, ReadsEveryKindInOrder) {
 }
 
 TEST(Json, ErrorsNameFileFieldValueAndRule) {
-  const Json json = parse(R"({"hidden_size": "12", "heads": 0, "eps": null, "p": 1.5, "task": {"name": 3}, "ids": ["x"],
+  const Json json = parse(R"({"hidden_size": "12", "heads": 0, "eps": null, "p": 1.5, "task": {"name": 3},
+                              "ids": ["x"],
                               "model_max_length": 1000000000000000019884624838656})");
   const auto bad = [](std::string_view part, const std::function<void()>& act) {
     expect_error(ErrorCode::bad_input, part, act);
@@ -42,7 +43,8 @@ TEST(Json, ErrorsNameFileFieldValueAndRule) {
   bad("config.json: eps is null, it must be a number", [&] { json.get<double>("eps"); });
   bad("config.json: vocab_size is missing", [&] { json.get<std::int64_t>("vocab_size"); });
   bad("config.json: task.name is 3, it must be a text", [&] { json.at("task").get<std::string>("name"); });
-  bad("config.json: a value in ids is \"x\", it must be an integer", [&] { json.at("ids").elements()[0].as<std::int64_t>(); });
+  bad("config.json: a value in ids is \"x\", it must be an integer",
+      [&] { json.at("ids").elements()[0].as<std::int64_t>(); });
   bad("config.json: task is an object, it must be an array", [&] { json.at("task").elements(); });
   bad("it must be an integer", [&] { json.get<std::int64_t>("model_max_length"); });
   bad("config.json: heads is 0, it must divide 12", [&] { json.refuse("heads", "divide 12"); });
@@ -54,14 +56,16 @@ TEST(Json, ErrorsNameFileFieldValueAndRule) {
 TEST(Json, RangesOfIntegers) {
   EXPECT_EQ(parse("[9223372036854775807]").elements()[0].as<std::int64_t>(), std::numeric_limits<std::int64_t>::max());
   EXPECT_EQ(parse("[-9223372036854775808]").elements()[0].as<std::int64_t>(), std::numeric_limits<std::int64_t>::min());
-  for (const char* text : {"[9223372036854775808]", "[18446744073709551615]", "[-9223372036854775809]", "[1e3]", "[-0.0]"})
+  for (const char* text : {"[9223372036854775808]", "[18446744073709551615]", "[-9223372036854775809]", "[1e3]",
+                           "[-0.0]"})
     expect_error(ErrorCode::bad_input, "it must be an integer", [&] { parse(text).elements()[0].as<std::int64_t>(); });
 }
 
 TEST(Json, RefusesWhatIsNotJson) {
-  const char* texts[] = {"", " ", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1 2]", "[01]", "[1.]", "[.5]", "[+1]", "[NaN]",
-                         "[Infinity]", "{'a':1}", "[\"\x01\"]", "[\"\\x\"]", "[\"\\ud800\"]", "[\"\xff\"]", "[\"\xc0\x80\"]",
-                         "[\"\xed\xa0\x80\"]", "[\"\xf5\x80\x80\x80\"]", "nul", "{} x", "[1e400]", "/**/1", "\xff{}"};
+  const char* texts[] = {"", " ", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1 2]", "[01]", "[1.]",
+                         "[.5]", "[+1]", "[NaN]", "[Infinity]", "{'a':1}", "[\"\x01\"]", "[\"\\x\"]", "[\"\\ud800\"]",
+                         "[\"\xff\"]", "[\"\xc0\x80\"]", "[\"\xed\xa0\x80\"]", "[\"\xf5\x80\x80\x80\"]", "nul",
+                         "{} x", "[1e400]", "/**/1", "\xff{}"};
   for (const char* text : texts) {
     SCOPED_TRACE(text);
     expect_error(ErrorCode::bad_input, "config.json", [&] { parse(text); });
@@ -70,7 +74,8 @@ TEST(Json, RefusesWhatIsNotJson) {
 
 TEST(Json, RefusesDuplicateKeysAtAnyDepth) {
   expect_error(ErrorCode::bad_input, "config.json: a is given twice", [] { parse(R"({"a":1,"b":2,"a":1})"); });
-  expect_error(ErrorCode::bad_input, "config.json: x[1].a is given twice", [] { parse(R"({"x":[0,{"a":1,"\u0061":2}]})"); });
+  expect_error(ErrorCode::bad_input, "config.json: x[1].a is given twice",
+               [] { parse(R"({"x":[0,{"a":1,"\u0061":2}]})"); });
 }
 
 TEST(Json, LimitsOfDepthSizeAndCount) {
@@ -84,7 +89,8 @@ TEST(Json, LimitsOfDepthSizeAndCount) {
 }
 
 TEST(Json, WritesAsPythonDoes) {
-  Json json = Json::object({{"lr", 2e-5}, {"eps", 1e-12}, {"one", 1.0}, {"empty", Json::object()}, {"none", Json::array()}});
+  Json json = Json::object({{"lr", 2e-5}, {"eps", 1e-12}, {"one", 1.0}, {"empty", Json::object()}});
+  json.set("none", Json::array());
   json.set("big", 1e16).set("below", 123456789012345.0).set("small", 0.0001).set("nan", NAN).set("n", std::size_t{5});
   json.set("list", Json::array({1, true, "a\"\\\n\x01é"}));
   EXPECT_EQ(json.dump(), R"({
@@ -104,7 +110,8 @@ TEST(Json, WritesAsPythonDoes) {
     "a\"\\\n\u0001é"
   ]
 })");
-  EXPECT_EQ(Json::object({{"b", 1}, {"a", Json::array({1, 2})}}).dump({.indent = -1, .sort_keys = true}), R"({"a":[1,2],"b":1})");
+  EXPECT_EQ(Json::object({{"b", 1}, {"a", Json::array({1, 2})}}).dump({.indent = -1, .sort_keys = true}),
+            R"({"a":[1,2],"b":1})");
   EXPECT_EQ(Json(-0.0).dump(), "-0.0");
   EXPECT_EQ(Json().dump(), "null");
   expect_error(ErrorCode::usage, "not valid UTF-8 at byte 1", [] { Json("a\xff").dump(); });

@@ -55,8 +55,10 @@ TEST_F(Safetensors, WritesTheReferenceLayoutAndReadsItBack) {
   const std::string bytes = sample();
   const std::string header =
       R"({"__metadata__":{"format":"pt"},"ids":{"dtype":"I64","shape":[3,1],"data_offsets":[0,24]},)"
-      R"("none":{"dtype":"F64","shape":[4,0],"data_offsets":[24,24]},"a.w":{"dtype":"F32","shape":[],"data_offsets":[24,28]},)"
-      R"("b.w":{"dtype":"F32","shape":[2,3],"data_offsets":[28,52]},"mask":{"dtype":"BOOL","shape":[3],"data_offsets":[52,55]}})";
+      R"("none":{"dtype":"F64","shape":[4,0],"data_offsets":[24,24]},)"
+      R"("a.w":{"dtype":"F32","shape":[],"data_offsets":[24,28]},)"
+      R"("b.w":{"dtype":"F32","shape":[2,3],"data_offsets":[28,52]},)"
+      R"("mask":{"dtype":"BOOL","shape":[3],"data_offsets":[52,55]}})";
   EXPECT_EQ(bytes.substr(8, header.size()), header);
   EXPECT_EQ(bytes.find_first_not_of(' ', 8 + header.size()), (8 + header.size() + 7) / 8 * 8);
   const SafetensorsFile file(folder_ / "sample");
@@ -76,8 +78,8 @@ TEST_F(Safetensors, WritesTheReferenceLayoutAndReadsItBack) {
   expect_error(ErrorCode::usage, "has 24 bytes, a buffer of 8 was given", [&] { file.read("b.w", w, 8); });
 }
 
-// The file was written by the reference implementation (tests/golden/make_goldens.py): every dtype is read, and writing the
-// same tensors gives the same bytes.
+// The file was written by the reference implementation (tests/golden/make_goldens.py): every dtype is read, and
+// writing the same tensors gives the same bytes.
 TEST_F(Safetensors, AgreesWithTheReferenceImplementation) {
   const std::filesystem::path path = SINTER_SOURCE_DIR "/tests/golden/interop.safetensors";
   const SafetensorsFile file(path);
@@ -111,7 +113,8 @@ TEST_F(Safetensors, AcceptsWhatTheReferenceAccepts) {
   EXPECT_EQ(open("\n {} \t ", 0).tensors().size(), 0u);
   EXPECT_EQ(open(R"({"w":{"dtype":"F16","shape":[2,0],"data_offsets":[0,0]}})", 0).tensors().size(), 1u);
   EXPECT_EQ(open(R"({"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})", 4).at("w").shape.size(), 0u);
-  EXPECT_EQ(open(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[4,6]},"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},)"
+  EXPECT_EQ(open(R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[4,6]},)"
+                 R"("a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},)"
                  R"("z":{"dtype":"U8","shape":[0],"data_offsets":[4,4]}})", 6).tensors()[0].name, "a");
 }
 
@@ -202,17 +205,20 @@ TEST_F(Safetensors, AFileThatShrinksAfterOpeningIsAnError) {
   expect_error(ErrorCode::bad_input, "became shorter", [&] { file.read("mask", mask, 3); });
 }
 
-// Replaces one random number, bracket, name or byte of a sound header by something near it. Whatever opens must obey the
-// rules, and reading it must stay inside the file.
+// Replaces one random number, bracket, name or byte of a sound header by something near it. Whatever opens must obey
+// the rules, and reading it must stay inside the file.
 TEST_F(Safetensors, MutantsAreRefusedOrSound) {
   const std::string bytes = sample();
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), 8);
   const std::string header = bytes.substr(8, header_bytes);
   const std::string data = bytes.substr(8 + header_bytes);
-  const std::string_view pieces[] = {"0", "-1", "1", "4", "24", "28", "52", "55", "9223372036854775807", "18446744073709551615",
-                                     "4611686018427387904", "1e3", "\"F16\"", "\"I64\"", "\"BOOL\"", "null", "[]", "{}", ",", "]",
-                                     "}", "\"a.w\"", "\"ids\"", "\"__metadata__\"", "\"dtype\"", "\xff", "\\u0061", ""};
+  const std::string_view pieces[] = {"0", "-1", "1", "4", "24", "28", "52", "55", "9223372036854775807",
+                                     "18446744073709551615", "4611686018427387904", "1e3", "\"F16\"", "\"I64\"",
+                                     "\"BOOL\"",
+                                     "null", "[]", "{}", ",", "]", "}", "\"a.w\"", "\"ids\"", "\"__metadata__\"",
+                                     "\"dtype\"",
+                                     "\xff", "\\u0061", ""};
   std::mt19937 random(7);
   const auto below = [&random](std::size_t n) { return static_cast<std::size_t>(random() % n); };
   int opened = 0;

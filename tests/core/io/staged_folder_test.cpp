@@ -163,7 +163,8 @@ TEST(Manifest, NamesEachFault) {
   EXPECT_EQ(faults[1], "config.json has 3 bytes, the manifest says 2");
   fs::create_symlink("/etc/hostname", scratch / "c/model.safetensors");
   EXPECT_EQ(verify_manifest(scratch / "c")[0], "model.safetensors is not a regular file");
-  overwrite(scratch / "c/manifest.json", R"({"format_version": 1, "files": [{"name": "../x", "size": 1, "sha256": ""}]})");
+  overwrite(scratch / "c/manifest.json",
+            R"({"format_version": 1, "files": [{"name": "../x", "size": 1, "sha256": ""}]})");
   EXPECT_EQ(verify_manifest(scratch / "c")[0], "the manifest lists \"../x\", which is no plain file name");
   overwrite(scratch / "c/manifest.json", R"({"format_version": 2, "files": []})");
   EXPECT_EQ(verify_manifest(scratch / "c").size(), 1u);
