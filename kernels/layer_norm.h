@@ -107,7 +107,8 @@ constexpr Status check(const BiasDropoutResidualLayerNorm& p) {
 }
 constexpr Status check(const BiasDropoutResidualLayerNormBackward& p) {
   if (p.dropout.active() && p.dropout.step == nullptr) return invalid("dropout needs the global step");
-  if (p.dropout.active() && (p.dx == nullptr || p.dx == p.dresidual)) return invalid("with dropout dx needs its own memory");
+  if (p.dropout.active() && (p.dx == nullptr || p.dx == p.dresidual))
+    return invalid("with dropout dx needs its own memory");
   return check_rows_cols(p.rows, p.cols);
 }
 

@@ -11,6 +11,8 @@ namespace {
 
 /// Elements of one task: enough to pay for handing it out, few enough for small buffers to be shared.
 constexpr std::int64_t kTaskElements = 16384;
+/// Rows whose decisions are drawn before the first is used.
+constexpr int kRowsAhead = 4;
 
 template <class T>
 Status run_typed(const Dropout& p, Stream stream) {
@@ -25,7 +27,7 @@ Status run_typed(const Dropout& p, Stream stream) {
       if (x != y) std::memcpy(y + begin * p.cols, x + begin * p.cols, bytes);
       return;
     }
-    for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+    for_row_groups<kRowsAhead>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
       drop_rows<R>(dropout, r, x, y, p.cols);
     });
   });

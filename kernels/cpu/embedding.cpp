@@ -54,7 +54,7 @@ Status forward(const EmbeddingLayerNorm& p, Stream stream) {
     if (dropout.active()) drop_rows<R>(dropout, first, y, y, p.cols);
   };
   parallel_ranges(stream, p.tokens, std::max<std::int64_t>(1, kTaskElements / p.cols),
-                  [&](std::int64_t begin, std::int64_t end) { for_row_groups(begin, end, tokens); });
+                  [&](std::int64_t begin, std::int64_t end) { for_row_groups<kForwardRows>(begin, end, tokens); });
   return {};
 }
 
@@ -94,7 +94,7 @@ void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& drop
   const std::int64_t begin = b * kColumnSumRows, end = std::min(p.tokens, begin + kColumnSumRows), cols = p.cols;
   const T* const dy = gradient.dy;
   if (dropout.active()) gradient.dy = dz;  // each vector is read before its place receives dz
-  for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t t) {
+  for_row_groups<kBackwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t t) {
     if (dropout.active()) drop_rows<R>(dropout, t, dy, dz, cols);
     T* const out = dz + t * cols;
     const auto sink = [out, cols](int i, std::int64_t c, auto lanes, Vec<T> value) {
@@ -104,8 +104,8 @@ void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& drop
   });
 }
 
-/// Tasks of the tables' gradients are ranges of columns: every row's sum has one writer and ascends over the tokens, and
-/// the load is even however often a row occurs (all tokens share one or two rows of the type table).
+/// Tasks of the tables' gradients are ranges of columns: every row's sum has one writer and ascends over the tokens,
+/// and the load is even however often a row occurs (all tokens share one or two rows of the type table).
 template <class T>
 Status backward(const EmbeddingLayerNormBackward& p, Stream stream) {
   if (const Status status = check_indices(p); !status.ok()) return status;

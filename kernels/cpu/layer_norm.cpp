@@ -31,7 +31,7 @@ Status forward(const LayerNorm& p, Stream stream) {
   const LayerNormRows<T> rows{p.cols, p.eps, pointer<T>(p.x), pointer<T>(p.gamma), pointer<T>(p.beta),
                               pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
   parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+    for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
       layer_norm_rows<R>(rows, r);
     });
   });
@@ -71,7 +71,7 @@ Status backward(const LayerNormBackward& p, Stream stream) {
       };
       layer_norm_backward_rows<R>(gradient, r, dx != nullptr, sink);
     };
-    for_row_groups(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+    for_row_groups<kBackwardRows>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
   });
   if (!sums) return {};
   add_column_blocks(stream, partial_sums<T>(p.workspace, 0, 0, p.rows, p.cols), blocks, p.cols,
@@ -116,7 +116,7 @@ Status residual_forward(const BiasDropoutResidualLayerNorm& p, Stream stream) {
   const LayerNormRows<T> rows{p.cols, p.eps, z, pointer<T>(p.gamma), pointer<T>(p.beta),
                               pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
   parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for_row_groups(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+    for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
       residual_rows<R>(p, dropout, r, z);
       layer_norm_rows<R>(rows, r);
     });
@@ -166,7 +166,7 @@ void residual_block_backward(const BiasDropoutResidualLayerNormBackward& p, cons
     });
     if (dropout.active()) drop_rows_backward<R>(dropout, r, cols, dz, dx, dbias);
   };
-  for_row_groups(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+  for_row_groups<kBackwardRows>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
 }
 
 template <class T>
@@ -201,7 +201,7 @@ std::size_t column_sum_workspace(const P& p) {
 constexpr Variant forward_variants[] = {{"four_rows", "four rows stay in L1 for the three passes", "selected always",
                                          erased_run<LayerNorm, run<LayerNorm, forward<float>, forward<double>>>}};
 constexpr Variant backward_variants[] = {
-    {"four_rows", "four rows share gamma and the partial sums", "selected always",
+    {"two_rows", "two rows share gamma and the partial sums", "selected always",
      erased_run<LayerNormBackward, run<LayerNormBackward, backward<float>, backward<double>>>}};
 using Forward = BiasDropoutResidualLayerNorm;
 using Backward = BiasDropoutResidualLayerNormBackward;
@@ -209,7 +209,7 @@ constexpr Variant residual_variants[] = {
     {"four_rows", "the sum is normalised while it is in L1", "selected always",
      erased_run<Forward, run<Forward, residual_forward<float>, residual_forward<double>>>}};
 constexpr Variant residual_backward_variants[] = {
-    {"four_rows", "dropout and dbias follow while dz is in L1", "selected always",
+    {"two_rows", "dropout and dbias follow while dz is in L1", "selected always",
      erased_run<Backward, run<Backward, residual_backward<float>, residual_backward<double>>>}};
 
 constexpr KernelEntry entries[] = {

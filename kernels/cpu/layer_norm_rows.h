@@ -9,21 +9,26 @@
 
 namespace sinter::kernels::cpu {
 
-/// Sums over [0, cols) of the vectors term(i, c, lanes) of R rows i (0 in lanes that do not take part), two
-/// accumulators a row: their order depends on cols alone, and R rows hide the latency of each other's additions.
-template <int R, class T, class Term>
-inline void sum_rows(std::int64_t cols, T (&sums)[R], Term&& term) {
+/// Rows computed together. Measured on Zen 4, 480 x 768: the forward gains 30 % with four rows over one, 10 % over two;
+/// the backward, which has five streams a row, gains 27 % with two and 20 % with four.
+inline constexpr int kForwardRows = 4, kBackwardRows = 2;
+
+/// Sums over [0, cols) for R rows: sum = add(sum, i, c, lanes) adds the terms of a vector of row i, 0 in lanes that do
+/// not take part. Two accumulators a row: their order depends on cols alone, and R rows hide the latency of each
+/// other's additions.
+template <int R, class T, class Add>
+inline void sum_rows(std::int64_t cols, T (&sums)[R], Add&& add) {
   constexpr std::int64_t size = Vec<T>::size;
   Vec<T> even[R], odd[R];
   for (int i = 0; i < R; ++i) even[i] = odd[i] = Vec<T>::all(0);
   std::int64_t c = 0;
   for (; c + 2 * size <= cols; c += 2 * size)
     for (int i = 0; i < R; ++i) {
-      even[i] = even[i] + term(i, c, AllLanes{});
-      odd[i] = odd[i] + term(i, c + size, AllLanes{});
+      even[i] = add(even[i], i, c, AllLanes{});
+      odd[i] = add(odd[i], i, c + size, AllLanes{});
     }
   for_vectors<T>(c, cols, [&](std::int64_t tail, auto lanes) {
-    for (int i = 0; i < R; ++i) even[i] = even[i] + term(i, tail, lanes);
+    for (int i = 0; i < R; ++i) even[i] = add(even[i], i, tail, lanes);
   });
   for (int i = 0; i < R; ++i) sums[i] = reduce_add(even[i] + odd[i]);
 }
@@ -51,11 +56,13 @@ inline void layer_norm_rows(const LayerNormRows<T>& p, std::int64_t r) {
   const T count = static_cast<T>(cols);
   T mean[R], rstd[R];
   Vec<T> center[R], scale[R];
-  sum_rows<R>(cols, mean, [&](int i, std::int64_t c, auto lanes) { return load(z + i * cols + c, lanes); });
+  sum_rows<R>(cols, mean, [&](Vec<T> sum, int i, std::int64_t c, auto lanes) {
+    return sum + load(z + i * cols + c, lanes);
+  });
   for (int i = 0; i < R; ++i) center[i] = Vec<T>::all(mean[i] /= count);
-  sum_rows<R>(cols, rstd, [&](int i, std::int64_t c, auto lanes) {
+  sum_rows<R>(cols, rstd, [&](Vec<T> sum, int i, std::int64_t c, auto lanes) {
     const Vec<T> deviation = only(load(z + i * cols + c, lanes) - center[i], lanes);
-    return deviation * deviation;
+    return fma(deviation, deviation, sum);
   });
   for (int i = 0; i < R; ++i) {
     rstd[i] = T{1} / std::sqrt(rstd[i] / count + static_cast<T>(p.eps));

@@ -66,12 +66,11 @@ inline T sum_vectors(std::int64_t n, Fn&& term) {
   return reduce_add((a + b) + (c + d));
 }
 
-/// fn(constant R, r) for groups of rows that cover [begin, end): kRowGroup at a time, then one by one.
-inline constexpr int kRowGroup = 4;
-template <class Fn>
+/// fn(constant R, r) for groups of rows that cover [begin, end): R = N rows at a time, then one by one.
+template <int N, class Fn>
 inline void for_row_groups(std::int64_t begin, std::int64_t end, Fn&& fn) {
   std::int64_t r = begin;
-  for (; r + kRowGroup <= end; r += kRowGroup) fn(std::integral_constant<int, kRowGroup>{}, r);
+  for (; r + N <= end; r += N) fn(std::integral_constant<int, N>{}, r);
   for (; r < end; ++r) fn(std::integral_constant<int, 1>{}, r);
 }
 
