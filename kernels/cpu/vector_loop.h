@@ -74,6 +74,13 @@ inline void for_row_groups(std::int64_t begin, std::int64_t end, Fn&& fn) {
   for (; r < end; ++r) fn(std::integral_constant<int, 1>{}, r);
 }
 
+/// Asks for the cache line of p + elements; that address may lie behind the buffer.
+template <class T>
+inline void prefetch(const T* p, std::int64_t elements) {
+  const auto address = reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(elements) * sizeof(T);
+  _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0);
+}
+
 /// fn of each lane by a scalar function: for f64, where accuracy matters and speed does not.
 template <class Fn>
 inline Vec<double> by_lane(Vec<double> x, Fn&& fn) {
