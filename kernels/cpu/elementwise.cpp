@@ -287,11 +287,11 @@ Status run_where(const Where& p, Stream stream) {
   return {};
 }
 
-constexpr Variant unary_variants[] = {{"merged", "merges dimensions, then vector loops", "at memory speed for simple ops",
+constexpr Variant unary_variants[] = {{"merged", "merges dimensions, then vector loops", "f32: neg 54-65 GB/s; exp, erf scalar, 0.5-2 GB/s",
                                        erased_run<Unary, run_unary>}};
 constexpr Variant binary_variants[] = {{"merged", "merges dimensions, then vector loops, one for each broadcast side",
-                                        "at memory speed", erased_run<Binary, run_binary>}};
-constexpr Variant where_variants[] = {{"merged", "merges dimensions, then vector blends", "at memory speed",
+                                        "f32 2048x768 add: 20-32 GB/s", erased_run<Binary, run_binary>}};
+constexpr Variant where_variants[] = {{"merged", "merges dimensions, then vector blends", "f32 2048x768: 31-54 GB/s",
                                        erased_run<Where, run_where>}};
 constexpr KernelEntry entries[] = {entry<Unary, supports_unary>(unary_variants),
                                    entry<Binary, supports_binary>(binary_variants),

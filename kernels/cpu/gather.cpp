@@ -177,12 +177,12 @@ Status supports_add(const P& p) {
 }
 
 constexpr Variant index_select_variants[] = {{"rows", "one memcpy a row; a loop where rows are single elements",
-                                              "at memory speed for rows of 64 bytes and more",
+                                              "f32 2048 rows of 768: 50-60 GB/s",
                                               erased_run<IndexSelect, run_index_select>}};
 constexpr Variant index_add_variants[] = {{"columns", "each task owns a range of columns and walks all rows in order",
                                            "deterministic without sorting the indices",
                                            erased_run<IndexAdd, run_index_add>}};
-constexpr Variant gather_variants[] = {{"rows", "ranges of rows", "bound by the random reads",
+constexpr Variant gather_variants[] = {{"rows", "ranges of rows", "the only variant; not timed",
                                         erased_run<Gather, run_gather>}};
 constexpr Variant scatter_add_variants[] = {{"columns", "each task owns a range of columns and walks all rows in order",
                                              "deterministic without sorting the indices",
