@@ -17,7 +17,7 @@ template <class T>
 using MutableView = Eigen::Map<Matrix<T>, Eigen::Unaligned, Eigen::OuterStride<>>;
 
 // A block whose product is formed in the thread's own memory before it is added to C.
-constexpr Index kBlockRows = 128;
+constexpr Index kBlockRows = 64;
 constexpr Index kBlockColumns = 256;
 alignas(64) thread_local double block_product[kBlockRows * kBlockColumns];
 

@@ -80,9 +80,14 @@ inline void transpose_4x4(const double* const (&row)[4], std::int64_t k, double*
 }
 
 /// dst[k * width + i] = src[i * ld + k] for i < lanes, begin <= k < end. Lanes from `count` on repeat the last one.
+/// Meanwhile the cache fetches as many elements of each row at `next`: the hardware sees too few lines of a row in
+/// sequence to do so.
 template <int width, int lanes, class T>
 inline void transpose_lanes(const T* src, std::int64_t ld, std::int64_t count, std::int64_t begin, std::int64_t end,
-                            T* dst) {
+                            const T* next, T* dst) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < std::min<std::int64_t>(lanes, count); ++i)
+    for (std::int64_t k = 0; k < end - begin; k += line) __builtin_prefetch(next + i * ld + k);
   const T* row[lanes];
   for (int i = 0; i < lanes; ++i) row[i] = src + std::min<std::int64_t>(i, count - 1) * ld;
   std::int64_t k = begin;
@@ -106,9 +111,11 @@ void pack_columns(const T* src, std::int64_t ld, std::int64_t count, std::int64_
       const std::int64_t left = std::min<std::int64_t>(width, count - lane);
       const T* rows = src + lane * ld;
       int i = 0;
-      for (; i + lanes <= stride && i < left; i += lanes)
-        transpose_lanes<stride, lanes>(rows + i * ld, ld, left - i, begin, end, dst + i);
-      if (i < stride && i < left) transpose_lanes<stride, 4>(rows + i * ld, ld, left - i, begin, end, dst + i);
+      for (; i + lanes <= stride && i < left; i += lanes) {
+        const T* next = i + lanes < left ? rows + (i + lanes) * ld + begin : rows + end;
+        transpose_lanes<stride, lanes>(rows + i * ld, ld, left - i, begin, end, next, dst + i);
+      }
+      if (i < stride && i < left) transpose_lanes<stride, 4>(rows + i * ld, ld, left - i, begin, end, rows + end, dst + i);
     }
 }
 

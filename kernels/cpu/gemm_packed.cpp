@@ -1,7 +1,7 @@
 // Every element of C is the same chain of operations, whatever tile, block, thread or instruction set computes it: in
-// each chunk of kChunk values of k an FMA chain from zero over ascending k, the chunks' sums added in ascending order,
-// then the bias, or one addition to C. That is why blocks may follow the number of threads and the size of M here
-// without changing a bit.
+// each chunk of K (Blocking::chunk) an FMA chain from zero over ascending k, the chunks' sums added in ascending order,
+// then the bias, or one addition to C. That is why blocks may follow the number of threads and M here without changing
+// a bit. A thread packs into memory of its own (Scratch, 0.7 MB), so there is no workspace.
 #include <algorithm>
 
 #include "kernels/cpu/gemm_pack.h"
@@ -12,15 +12,17 @@ namespace sinter::kernels::cpu {
 namespace gemm {
 namespace {
 
-/// Sizes of what stays in cache, in bytes the same for f32 and f64.
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Sizes of what stays in cache; f32 and f64 take the same number of bytes.
 template <class T>
 struct Blocking {
   static constexpr std::int64_t chunk = 2048 / sizeof(T);                 ///< of K; part of the result's bits
-  static constexpr std::int64_t panels = 256 / Tile<T>::columns;          ///< of B at once: 512 KiB (f32), half of L2
+  static constexpr std::int64_t panels = 192 / Tile<T>::columns;          ///< of B at once: 384 KiB of 1 MiB of L2
   static constexpr std::int64_t panel_size = chunk * Tile<T>::columns + 64 / sizeof(T);  ///< not a multiple of 4 KiB
   static constexpr std::int64_t tiles = 4;                                ///< panels of A at once
   static constexpr std::int64_t tile_size = chunk * Tile<T>::a_width;
-  static constexpr std::int64_t partial_rows = 120 * 4 / static_cast<std::int64_t>(sizeof(T));
+  static constexpr std::int64_t partial_rows = 960 / sizeof(T);          ///< of the block of C in Scratch
 };
 
 /// A thread's packed operands, and the unfinished sums of a block of C where C itself cannot hold them (accumulate).
@@ -79,20 +81,35 @@ void pack_b(const Gemm& p, const T* b, std::int64_t column, std::int64_t columns
     pack_rows<width, width>(b + k * p.ldb + column, p.ldb, columns, depth, dst, Blocking<T>::panel_size);
 }
 
+/// Brings every `parts`-th row of a tile of A, beginning with row `part`, into L2.
+template <class T>
+void prefetch_rows(const TileRows<T>& a, std::int64_t rows, std::int64_t depth, std::int64_t part, std::int64_t parts) {
+  constexpr std::int64_t line = 64 / sizeof(T);
+  for (std::int64_t i = part; i < rows; i += parts)
+    for (std::int64_t k = 0; k < depth; k += line) __builtin_prefetch(a.data + i * a.row_step + k, 0, 2);
+}
+
 /// One chunk of K of a block of C.
 struct Chunk {
   std::int64_t begin, depth;
   bool first, last;
 };
 
-/// Tiles of rows [row, row + rows) of the block. B is packed; `a` is the first tile's rows, `a_step` leads to the next's.
+/// Tiles of rows [row, row + rows) of the block. B is packed; `a` is the first tile's rows, `a_step` leads to the next.
 template <class T>
 void multiply_panels(const Gemm& p, T* c, Block block, Chunk chunk, std::int64_t row, std::int64_t rows, TileRows<T> a,
                      std::int64_t a_step, Scratch<T>& s) {
   constexpr std::int64_t partial_ld = Blocking<T>::panels * Tile<T>::columns;
   for (std::int64_t i = row; i < row + rows; i += Tile<T>::rows, a.data += a_step) {
+    // While a tile of rows meets the panels of B one after the other, the next tile's rows come nearer, a few a panel.
+    const bool in_place = a.k_step == 1;
+    const std::int64_t rows_below = std::clamp<std::int64_t>(block.row_end - i - Tile<T>::rows, 0, Tile<T>::rows);
+    const TileRows<T> next = {a.data + a_step, a.row_step, a.k_step};
+    const std::int64_t panels = ceil_div(block.column_end - block.column_begin, Tile<T>::columns);
     const T* b = s.b;
+    std::int64_t panel = 0;
     for (std::int64_t j = block.column_begin; j < block.column_end; j += Tile<T>::columns) {
+      if (in_place) prefetch_rows(next, rows_below, chunk.depth, panel++, panels);
       T* const out = c + i * p.ldc + j;
       T* const own = s.partial + (i - block.row_begin) * partial_ld + (j - block.column_begin);
       TileEnd<T> end;
@@ -139,8 +156,6 @@ struct Split {
   std::int64_t row_blocks = 1, column_blocks = 1;
 };
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 /// The split of C into blocks with which the slowest thread ends first.
 template <class T>
 Split choose_split(const Gemm& p, std::int64_t threads) {
@@ -149,7 +164,8 @@ Split choose_split(const Gemm& p, std::int64_t threads) {
   const std::int64_t pack_a_cost = reads_a_in_place<T>(p) ? 1 : 6;
   const std::int64_t row_tiles = ceil_div(p.m, Tile<T>::rows), panels = ceil_div(p.n, Tile<T>::columns);
   const bool own_partial = p.accumulate && p.k > Blocking<T>::chunk;
-  const std::int64_t fewest_rows = own_partial ? ceil_div(row_tiles, Blocking<T>::partial_rows / Tile<T>::rows) : 1;
+  constexpr std::int64_t partial_tiles = Blocking<T>::partial_rows / Tile<T>::rows;
+  const std::int64_t fewest_rows = own_partial ? ceil_div(row_tiles, partial_tiles) : 1;
   const std::int64_t fewest_columns = ceil_div(panels, Blocking<T>::panels);
   Split best;
   std::int64_t best_cost = INT64_MAX;
