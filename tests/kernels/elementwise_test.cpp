@@ -113,6 +113,8 @@ TEST(Unary, FloatFunctionsAreAccurateOverTheWholeRange) {
     const std::uint32_t exponent = i % 4 == 0 ? static_cast<std::uint32_t>(1 + i / 4 % 254) : 107 + random % 28;
     in.set(i, static_cast<double>(std::bit_cast<float>((random & 0x807fffffu) | exponent << 23)));
   }
+  std::int64_t place = 0;
+  for (const double special : {std::nan(""), HUGE_VAL, -HUGE_VAL, 0.0, -0.0, 1.0, -1.0}) in.set(place++, special);
   const Extents extents = make_extents({n});
   for (int code = 0; code < static_cast<int>(UnaryOp::logical_not); ++code) {
     SCOPED_TRACE("op " + std::to_string(code));
