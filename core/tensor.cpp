@@ -136,6 +136,13 @@ double Tensor::item() const {
 
 bool Tensor::uniquely_owned() const { return impl_ != nullptr && impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
 
+void Tensor::rebind_storage(std::shared_ptr<Storage> storage) {
+  impl("rebind_storage");
+  impl_->storage = std::move(storage);
+  impl_->offset = 0;
+  impl_->strides = contiguous_strides(impl_->shape);
+}
+
 std::string Tensor::str(int elements) const {
   if (!defined()) return "Tensor(undefined)";
   std::ostringstream text;

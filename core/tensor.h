@@ -132,6 +132,9 @@ class Tensor {
   autograd::Meta& ensure_meta() const;
   /// True when both handles are the same tensor.
   bool same(const Tensor& other) const { return impl_ == other.impl_; }
+  /// Continues this tensor, for all its handles, on dense memory at the start of `storage`; the values there count from now
+  /// on. For FlatParameters.
+  void rebind_storage(std::shared_ptr<Storage> storage);
   /// Nobody else holds this tensor or its memory, so it may be overwritten.
   bool uniquely_owned() const;
 

@@ -1,0 +1,32 @@
+#include "optim/clip.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/runtime/runtime.h"
+#include "kernels/adamw.h"
+
+namespace sinter::optim {
+
+GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm) {
+  if (!(max_norm > 0)) fail(ErrorCode::usage, "max_norm is ", max_norm, ", it must be positive");
+  parameters.settle_gradients();
+  const Tensor& gradients = parameters.gradients();
+  double sum = 0;
+  std::int32_t nonfinite = 0;
+  kernels::SquaredNorm params{
+      .dtype = gradients.dtype(), .n = gradients.numel(), .x = gradients.data(), .sum = &sum, .nonfinite = &nonfinite};
+  Runtime& runtime = Runtime::instance();
+  const auto bytes = static_cast<std::int64_t>(runtime.workspace(gradients.device(), params));
+  const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, gradients.device()});
+  params.workspace = workspace.data();
+  runtime.launch(gradients.device(), params, "clip_grad_norm");
+  GradNorm result;
+  result.norm = std::sqrt(sum);
+  result.coefficient = std::min(1.0, max_norm / (result.norm + 1e-6));
+  result.nonfinite = nonfinite != 0;
+  return result;
+}
+
+}  // namespace sinter::optim
