@@ -7,9 +7,10 @@
 
 namespace sinter {
 
-/// A pool that spins briefly before it sleeps, because a BERT step has hundreds of short parallel regions. Tasks of a
-/// region are handed out one by one; which thread runs a task never changes a result (kernels fix their own borders).
-/// Every thread of the pool flushes denormals. One region at a time: concurrent callers wait for each other.
+/// A pool that spins briefly before it sleeps, because a BERT step has hundreds of short parallel regions. Each thread
+/// takes the tasks of its own part of a region first, then those that others have not begun; which thread runs a task
+/// never changes a result (kernels fix their own borders). Every thread of the pool flushes denormals. One region at a
+/// time: concurrent callers wait for each other.
 class ThreadPool final : public kernels::Executor {
  public:
   /// `threads` counts the caller; at least 1. Starts threads - 1 threads.
