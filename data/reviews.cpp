@@ -165,7 +165,7 @@ std::vector<std::string> review_vocabulary() {
       "overlong", "tiresome", "inventive", "absorbing",  "remotely",    "photography", "rescues",   "wrecks",
   };
   static constexpr std::string_view kPieces[] = {
-      "un",      "life",  "point",     "joy",      "taste", "wit",   "soul",     "grace",    "heart",    "predict",
+      "un",      "refresh", "life",  "point",     "joy",      "taste", "wit",   "soul",     "grace",    "heart",    "predict",
       "forget",  "memo",  "delight",   "over",     "tire",  "invent", "absorb",  "remote",   "photo",    "rescue",
       "wreck",   "##ful", "##less",    "##felt",   "##ing", "##able", "##table", "##rable",  "##long",   "##some",
       "##ive",   "##ly",  "##graphy",  "##funny",  "##moving",

@@ -10,6 +10,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "data/tokenizer.h"
 
 namespace sinter::data {
 namespace {
@@ -185,6 +186,25 @@ TEST(Reviews, ABagOfWordsIsNotEnough) {
   EXPECT_LT(model.gradient_norm(), 1e-3);
   EXPECT_LE(held_out, 0.75);
   EXPECT_GE(held_out, 0.55);  // 50 % and three standard deviations of 1000 throws
+}
+
+TEST(ReviewVocabulary, CoversTheGrammarInBertsLayout) {
+  const std::vector<std::string> vocabulary = review_vocabulary();
+  const std::vector<std::string> head(vocabulary.begin(), vocabulary.begin() + 5);
+  EXPECT_EQ(head, (std::vector<std::string>{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}));
+  const BertTokenizer tokenizer(vocabulary);
+  std::set<std::string> split_words;
+  for (const ReviewSplit* split : {&reviews().train, &reviews().validation}) {
+    for (const std::string& sentence : split->examples.sentence) {
+      for (const std::string& word : words_of(sentence)) {
+        const auto tokens = tokenizer.tokens(word);
+        EXPECT_EQ(std::count(tokens.begin(), tokens.end(), "[UNK]"), 0) << word;
+        if (tokens.size() > 1) split_words.insert(word);
+        EXPECT_LE(tokens.size(), 3u) << word;
+      }
+    }
+  }
+  EXPECT_GE(split_words.size(), 15u);
 }
 
 }  // namespace

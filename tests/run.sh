@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs the tests.
+#   bash tests/run.sh          the fast tier, at most 10 minutes with the build on 2 cores
+#   bash tests/run.sh --full   everything: also sanitizers, the AVX2 machine, mutations and the main job to its end
+# Ends with a line "N passed, N failed, N skipped"; every skipped test gives its reason above it.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$here" || exit 1
+full=no
+case "${1:-}" in
+  "") ;;
+  --full) full=yes ;;
+  *) echo "tests/run.sh: \"$1\" is not known; use no argument or --full" >&2; exit 2 ;;
+esac
+
+source train/setup.sh
+if [ $full = yes ]; then sinter_setup python3 binutils qemu-user; else sinter_setup python3 binutils; fi || exit 1
+
+results="$here/build/results"
+rm -rf "$results"
+mkdir -p "$results"
+
+build() {  # preset, target ...
+  local preset=$1
+  shift
+  echo "building $preset (log: build/$preset.log)"
+  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" --target "$@"; } >"build/$preset.log" 2>&1; then
+    grep -E "error|FAILED" "build/$preset.log" | head -n 40 >&2
+    echo "0 passed, 1 failed, 0 skipped"
+    exit 1
+  fi
+}
+
+# A step that is not a GoogleTest program: passes with exit code 0, skips with 77 and its last line as the reason.
+step() {  # name, command ...
+  local name=$1
+  shift
+  echo "running $name"
+  local started=$SECONDS
+  "$@" >"$results/$name.log" 2>&1
+  local code=$?
+  printf '%s\t%s\t%s\n' "$name" "$code" "$(tail -n 1 "$results/$name.log")" >>"$results/steps.tsv"
+  if [ $code -ne 0 ] && [ $code -ne 77 ]; then tail -n 40 "$results/$name.log" >&2; fi
+  echo "  $((SECONDS - started)) s, exit code $code"
+}
+
+programs() {  # preset
+  local preset=$1 program
+  for program in build/"$preset"/bin/test_*; do
+    local name
+    name=$preset-$(basename "$program")
+    step "$name" "$program" --gtest_brief=1 "--gtest_output=json:$results/$name.json"
+  done
+}
+
+build release all
+step includes python3 tests/check_includes.py
+programs release
+step example_training_loop build/release/bin/example_training_loop
+
+if [ $full = yes ]; then
+  for preset in asan tsan; do
+    build $preset all
+    programs $preset
+  done
+  step avx2_machine bash tests/qemu_avx2.sh
+  step main_job bash tests/train/main_job.sh
+  step flip_backward python3 tests/tools/flip_backward.py
+fi
+
+python3 - "$results" <<'EOF'
+import json, pathlib, sys
+results = pathlib.Path(sys.argv[1])
+passed, failed, skipped = 0, [], []
+for name, code, last in (line.split("\t", 2) for line in (results / "steps.tsv").read_text().splitlines()):
+    report = results / f"{name}.json"
+    if report.exists():
+        tests = [t for suite in json.loads(report.read_text())["testsuites"] for t in suite["testsuite"]]
+        for test in tests:
+            title = f"{name}: {test['classname']}.{test['name']}"
+            if test.get("failures"):
+                failed.append(title)
+            elif test["result"] == "SKIPPED":
+                skipped.append((title, test.get("skipped", [{}])[0].get("message", "").strip().replace("\n", " ")))
+            else:
+                passed += 1
+        if code != "0" and not any(t.get("failures") for t in tests):
+            failed.append(f"{name}: exit code {code}")
+    elif code == "0":
+        passed += 1
+    elif code == "77":
+        skipped.append((name, last))
+    else:
+        failed.append(f"{name}: exit code {code}")
+for title, reason in skipped:
+    print(f"skipped {title}: {reason}")
+for title in failed:
+    print(f"FAILED {title}")
+print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+sys.exit(1 if failed or passed == 0 else 0)
+EOF
