@@ -1,7 +1,7 @@
 // The CPU's matrix product against oneDNN, at the shapes of BERT's linear layers. In every round each implementation
 // runs for a while, so that a disturbance of the machine meets all of them; the fastest call of each counts.
 //   gemm_bench [--isa=avx2] [--dtype=f64] [Google Benchmark's options, e.g. --benchmark_filter=m480]
-// oneDNN has no f64 product; with --dtype=f64 its columns are 0. An ISA below the machine's is set for both.
+// oneDNN has no f64 product; with --dtype=f64 its column and the ratio are 0. --isa holds for both.
 #include <benchmark/benchmark.h>
 #include <omp.h>
 
@@ -119,6 +119,7 @@ struct Row {
   Product product;
   int threads;
   double packed, eigen, onednn;  // GFLOP/s
+  double ratio() const { return onednn > 0 ? packed / onednn : 0; }
 };
 std::vector<Row> rows;
 
@@ -160,7 +161,7 @@ void compare(benchmark::State& state, Product product, std::int64_t tokens, Laye
   state.counters["packed"] = row.packed;
   state.counters["eigen"] = row.eigen;
   state.counters["oneDNN"] = row.onednn;
-  state.counters["ratio"] = has_rival ? row.packed / row.onednn : 0;
+  state.counters["ratio"] = row.ratio();
   if (has_rival) state.SetLabel(rival->implementation());
 }
 
@@ -178,7 +179,7 @@ void print_summary() {
   std::printf("| shape | product | threads | packed | eigen | oneDNN | ratio |\n|---|---|---|---|---|---|---|\n");
   for (const Row& r : rows)
     std::printf("| %s | %s | %d | %.1f | %.1f | %.1f | %.2f |\n", r.shape.c_str(),
-                name(r.product), r.threads, r.packed, r.eigen, r.onednn, r.packed / r.onednn);
+                name(r.product), r.threads, r.packed, r.eigen, r.onednn, r.ratio());
   std::printf("\n| product | threads | shapes | ratio min | ratio mean | packed / eigen min | mean |\n"
               "|---|---|---|---|---|---|---|\n");
   for (const Product product : {Product::forward, Product::input, Product::weight})
@@ -187,8 +188,8 @@ void print_summary() {
       int count = 0;
       for (const Row& r : rows) {
         if (r.product != product || r.threads != threads) continue;
-        least = std::min(least, r.packed / r.onednn);
-        sum += r.packed / r.onednn;
+        least = std::min(least, r.ratio());
+        sum += r.ratio();
         least_eigen = std::min(least_eigen, r.packed / r.eigen);
         sum_eigen += r.packed / r.eigen;
         ++count;
