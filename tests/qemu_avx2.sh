@@ -23,10 +23,12 @@ if ! command -v qemu-x86_64 >/dev/null; then
   exit 77
 fi
 
-# Emulation is some thirty times slower: leave out the tests that work on large shapes or on many threads.
+# One test of each family, because emulation is some thirty times slower. OptimizerTest.LowCopy* cannot pass here:
+# QEMU's VCVTPS2PH obeys flush-to-zero, the processor's does not.
 tests=$build/bin/test_kernels
-filter='-All/GemmCases*:Gemm.BitsOf*:Gemm.Accumulate*:*Threads*:ThreadPool*'
-filter+=':*LargeCopies*:*EveryPairOf*:*InSeveralKeyBlocks'
+filter='Isa.*:Gemm.Batches:Gemm.NonFinite*:Gemm.LeavesGaps*:Gemm.BitsDoNotDependOnLeading*:Attention.MatchesReferenceF32'
+filter+=':LayerNormTest/0.*Matches*:BiasGeluTest/0.*Matches*:DropoutTest/0.Matches*:OptimizerTest/0.AdamWMatches*'
+filter+=':OptimizerTest/0.SquaredNormMatches*:Softmax.Matches*:CrossEntropy.Matches*:Copy.Float*:Unary.Float*:Reduce.Nan*'
 output=$(qemu-x86_64 -cpu Haswell "$tests" --gtest_filter="$filter" 2>/dev/null) || { echo "$output"; exit 1; }
 grep -q 'instruction set: avx2' <<<"$output"
 grep 'PASSED' <<<"$output"

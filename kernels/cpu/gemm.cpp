@@ -14,7 +14,8 @@ constexpr Status check_gemm(const Gemm& p) {
 
 constexpr Variant gemm_variants[] = {
     {"eigen", "one single-threaded Eigen product for each slice of C",
-     "58 to 104 % of packed at BERT's shapes; never selected, because a row's bits depend on the number of rows", erased_run<Gemm, run_gemm_eigen>},
+     "58 to 104 % of packed at BERT's shapes; never selected, because a row's bits depend on the number of rows",
+     erased_run<Gemm, run_gemm_eigen>},
     {"packed", "operands packed into panels for a register tile; one fixed chain of FMAs for every element of C",
      "97 % of oneDNN on average (bench/results/cpu_kernels.md); always selected", erased_run<Gemm, run_gemm_packed>},
 };

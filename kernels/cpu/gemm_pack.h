@@ -115,7 +115,8 @@ void pack_columns(const T* src, std::int64_t ld, std::int64_t count, std::int64_
         const T* next = i + lanes < left ? rows + (i + lanes) * ld + begin : rows + end;
         transpose_lanes<stride, lanes>(rows + i * ld, ld, left - i, begin, end, next, dst + i);
       }
-      if (i < stride && i < left) transpose_lanes<stride, 4>(rows + i * ld, ld, left - i, begin, end, rows + end, dst + i);
+      if (i < stride && i < left)
+        transpose_lanes<stride, 4>(rows + i * ld, ld, left - i, begin, end, rows + end, dst + i);
     }
 }
 
