@@ -108,7 +108,7 @@ struct Attention {
       if (attrs.call.threshold != 0) probabilities = probabilities * dropout_factors(attrs, b, length, in[0].dtype());
       outputs.push_back(matmul(probabilities, heads_of(in[2])).permute({1, 0, 2}).reshape({length, hidden}));
     }
-    return {outputs.empty() ? in[2] * 1.0 : cat(outputs, 0)};
+    return {outputs.empty() ? in[0] + in[1] + in[2] : cat(outputs, 0)};  // no sequence: every input is empty
   }
 
   static kernels::Cost cost(const Attrs& attrs, Inputs in) {
@@ -141,8 +141,8 @@ struct Attention {
       for (std::int64_t i = 0; i < length; ++i)
         for (std::int64_t j = 0; j < length; ++j) {
           const std::uint64_t stride = kernels::kAttentionDropoutStride;
-          const std::uint64_t element = (static_cast<std::uint64_t>(a) * stride + static_cast<std::uint64_t>(i)) * stride +
-                                        static_cast<std::uint64_t>(j);
+          const std::uint64_t row = static_cast<std::uint64_t>(a) * stride + static_cast<std::uint64_t>(i);
+          const std::uint64_t element = row * stride + static_cast<std::uint64_t>(j);
           const std::uint32_t keep = kernels::dropout_keep8(dropout, attrs.call.step.global_step, sample,
                                                             static_cast<std::uint32_t>(element / 8));
           factors.push_back((keep >> (element % 8) & 1u) != 0 ? dropout.scale() : 0.0);
@@ -165,7 +165,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::s
   if (packing->tokens != q.size(0))
     fail(ErrorCode::usage, "attention: q has ", q.size(0), " rows, the sequences have ", packing->tokens, " tokens");
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(1) / heads));
-  return run_op1(attention_op, Attention::Attrs{packing, heads, scale, DropoutCall::make(p, site, "attention")}, {q, k, v});
+  return run_op1(attention_op, Attention::Attrs{packing, heads, scale, DropoutCall::make(p, site, "attention")},
+                 {q, k, v});
 }
 
 }  // namespace sinter

@@ -1,5 +1,6 @@
 #include "core/ops/shape.h"
 
+#include <numeric>
 #include <optional>
 
 #include "core/error.h"
@@ -274,13 +275,15 @@ Tensors split(const Tensor& x, std::int64_t size, int d) {
 }
 
 Tensors split(const Tensor& x, const std::vector<std::int64_t>& sizes, int d) {
+  const std::int64_t total = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0});
+  if (total != x.size(d))
+    fail(ErrorCode::usage, "split: the sizes sum to ", total, ", dimension ", d, " has ", x.size(d));
   Tensors pieces;
   std::int64_t start = 0;
   for (const std::int64_t size : sizes) {
     pieces.push_back(x.narrow(d, start, size));
     start += size;
   }
-  if (start != x.size(d)) fail(ErrorCode::usage, "split: the sizes sum to ", start, ", dimension ", d, " has ", x.size(d));
   return pieces;
 }
 
