@@ -39,6 +39,19 @@ TEST(EveryBackward, OfSecondOrderMatchesFiniteDifferences) {
   }
 }
 
+TEST(EveryBackward, RecordedForASecondOrderIsTheSameGradient) {
+  for (const Sample& sample : all_samples().valid) {
+    if (!find_op(sample.op.c_str()).flags.second_order || !differentiable(sample)) continue;
+    const Tensors leaves = leaves_of(sample, Dtype::f64, true);
+    const SampleRun plain = run_sample(sample, leaves_of(sample, Dtype::f64, true));
+    const Tensors outputs = sample.call(leaves);
+    SampleRun recorded{plain.outputs, {}};
+    autograd::backward(outputs, cotangents_of(outputs), {.create_graph = true});
+    for (const Tensor& leaf : leaves) recorded.gradients.push_back(leaf.grad());
+    expect_close(recorded, plain, 2 * tolerance(sample, Dtype::f64), sample.name() + " with create_graph");
+  }
+}
+
 TEST(EveryBackward, ATwinComputesTheSame) {
   for (const Sample& sample : all_samples().valid) {
     if (find_op(sample.op.c_str()).twin == nullptr) continue;
