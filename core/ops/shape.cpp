@@ -165,8 +165,8 @@ Tensor Tensor::reshape(const Shape& wanted) const {
       free = d;
     } else if (target[d] < 0) {
       fail(ErrorCode::usage, "reshape to ", wanted, ": sizes must not be negative, except one -1");
-    } else {
-      known *= target[d];
+    } else if (__builtin_mul_overflow(known, target[d], &known)) {
+      fail(ErrorCode::usage, "reshape to ", wanted, ": more than 2^63 elements");
     }
   }
   if (free >= 0 && known > 0) target[free] = numel() / known;
@@ -227,13 +227,16 @@ Tensor Tensor::squeeze(int d) const {
 
 Tensor Tensor::unsqueeze(int d) const {
   Shape target = shape();
-  target.insert(d < 0 ? d + rank() + 1 : d, 1);
+  const int place = d < 0 ? d + rank() + 1 : d;
+  if (place < 0 || place > rank()) fail(ErrorCode::usage, "unsqueeze of ", shape(), " at ", d, ", which is out of range");
+  target.insert(place, 1);
   return reshape(target);
 }
 
 Tensor Tensor::flatten(int from, int to) const {
   from = shape().dimension(from);
   to = shape().dimension(to);
+  if (from > to) fail(ErrorCode::usage, "flatten of ", shape(), " from dimension ", from, " to ", to, ", which is before it");
   Shape target;
   for (int d = 0; d < rank(); ++d) {
     if (d > from && d <= to) {

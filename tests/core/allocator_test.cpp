@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <thread>
+#include <vector>
 
 #include "core/runtime/runtime.h"
 #include "core/tensor.h"
@@ -74,6 +77,59 @@ TEST_F(AllocatorTest, PoisonFillsFreshAndCachedBlocks) {
 
 TEST_F(AllocatorTest, SaysHowMuchWasAskedFor) {
   testing::expect_error([&] { allocator_.allocate(SIZE_MAX); }, ErrorCode::out_of_memory, "bytes was asked for");
+}
+
+std::size_t g_limit = 0, g_used = 0;
+
+/// A device with g_limit bytes.
+kernels::DeviceApi small_device() {
+  kernels::DeviceApi api = *kernels::cpu_module().device;
+  api.allocate = [](int, std::size_t bytes, void** memory) -> kernels::Status {
+    if (g_used + bytes > g_limit) return {kernels::StatusCode::out_of_memory, "the device is full"};
+    g_used += bytes;
+    auto* block = static_cast<std::size_t*>(std::aligned_alloc(64, bytes + 64));
+    *block = bytes;
+    *memory = block + 8;
+    return {};
+  };
+  api.deallocate = [](int, void* memory) {
+    std::size_t* block = static_cast<std::size_t*>(memory) - 8;
+    g_used -= *block;
+    std::free(block);
+  };
+  return api;
+}
+
+TEST(FullDevice, GetsTheCacheBackBeforeTheAllocatorFails) {
+  g_limit = 1 << 20;
+  const kernels::DeviceApi api = small_device();
+  {
+    CachingAllocator allocator(api, 0);
+    allocator.deallocate(allocator.allocate(600 << 10));
+    void* most = allocator.allocate(900 << 10);  // fits only without the cached block, and is too large for it
+    EXPECT_EQ(allocator.stats().cached, 0u);
+    testing::expect_error([&] { allocator.allocate(512 << 10); }, ErrorCode::out_of_memory,
+                          "the device is full: 524288 bytes were asked for, 921600 are in use");
+    EXPECT_EQ(allocator.stats().in_use, 921600u);
+    allocator.deallocate(most);
+  }
+  EXPECT_EQ(g_used, 0u);
+}
+
+TEST_F(AllocatorTest, ThreadsShareIt) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([this, t] {
+      for (std::size_t i = 1; i < 300; ++i) {
+        auto* block = static_cast<unsigned char*>(allocator_.allocate(i * 64));
+        std::memset(block, t, i * 64);
+        EXPECT_EQ(block[i * 63], t);
+        allocator_.deallocate(block);
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(allocator_.stats().in_use, 0u);
+  EXPECT_EQ(allocator_.stats().allocations, 4u * 299u);
 }
 
 TEST(TensorMemory, IsGivenBackWithTheLastHandle) {

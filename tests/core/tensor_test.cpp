@@ -120,6 +120,21 @@ TEST(Tensor, ViewsOfDimensions) {
   expect_usage_error([&] { x.select(0, -3); }, "leave dimension 0");
 }
 
+TEST(Tensor, ViewsRefuseDimensionsOutOfRange) {
+  const Tensor x = counting({2, 1, 3});
+  EXPECT_EQ(x.unsqueeze(3).shape(), (Shape{2, 1, 3, 1}));
+  EXPECT_EQ(x.unsqueeze(-4).shape(), (Shape{1, 2, 1, 3}));
+  expect_usage_error([&] { x.unsqueeze(4); }, "unsqueeze of [2, 1, 3] at 4, which is out of range");
+  expect_usage_error([&] { x.unsqueeze(-5); }, "out of range");
+  expect_usage_error([&] { x.squeeze(3); }, "dimension 3 is out of range");
+  expect_usage_error([&] { x.flatten(2, 1); }, "flatten of [2, 1, 3] from dimension 2 to 1");
+  expect_usage_error([&] { x.permute({0, 1, 1}); }, "every dimension must stand once");
+  expect_usage_error([&] { x.narrow(2, 0, INT64_MAX); }, "leave dimension 2");
+  expect_usage_error([&] { x.reshape({INT64_MAX, 3, -1}); }, "more than 2^63 elements");
+  expect_usage_error([&] { split(x, {1, 2}); }, "split");
+  expect_usage_error([] { cat({}); }, "cat of no tensors");
+}
+
 TEST(Tensor, CopiesAndCasts) {
   const Tensor x = counting({2, 2});
   EXPECT_TRUE(x.contiguous().same(x));
