@@ -1,5 +1,6 @@
 #include "core/autograd/node.h"
 
+#include <algorithm>
 #include <atomic>
 
 #include "core/autograd/mode.h"
@@ -114,8 +115,10 @@ void record(const OpRow& op, std::shared_ptr<const void> attrs, Inputs inputs, c
   node->op = &op;
   node->attrs = std::move(attrs);
   for (const Tensor& input : inputs) node->edges.push_back(input.defined() ? gradient_edge(input) : Edge{});
-  for (Tensor& output : outputs)
-    if (output.meta() != nullptr) output = output.detach();
+  for (Tensor& output : outputs) {
+    const auto same = [&](const Tensor& input) { return output.same(input); };
+    if (output.meta() != nullptr || std::any_of(inputs.begin(), inputs.end(), same)) output = output.detach();
+  }
   for (const Tensor& tensor : saved) {
     int output_nr = -1;
     for (std::size_t i = 0; i < outputs.size(); ++i)

@@ -302,6 +302,20 @@ TEST(UserFunction, SeveralOutputsOfWhichOneIsUsed) {
   EXPECT_EQ(b.grad().item(), -1.0);
 }
 
+/// Hands its first input through.
+struct PassThrough : autograd::Function<PassThrough> {
+  static Tensor forward(autograd::Context&, const Tensor& x, const Tensor&) { return x; }
+  static Tensors backward(autograd::Context&, Inputs grad) { return {Tensor(), grad[0]}; }
+};
+
+TEST(UserFunction, AnInputThatIsReturnedStaysOutsideTheGraph) {
+  const Tensor x = Tensor::ones({2}), weight = Tensor::ones({2}).set_requires_grad();
+  const Tensor y = PassThrough::apply(x, weight);
+  EXPECT_TRUE(y.requires_grad());
+  EXPECT_FALSE(x.requires_grad());
+  EXPECT_EQ(y.data(), x.data());
+}
+
 TEST(UserFunction, AMissingGradientIsAnError) {
   const Tensor a = leaf({1}), b = leaf({2});
   expect_error([&] { sum(WrongCount::apply(a, b)).backward(); }, ErrorCode::internal,
