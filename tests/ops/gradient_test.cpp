@@ -1,7 +1,6 @@
 // What holds for the backward of every op: finite differences, twins, f32 against f64.
 #include <gtest/gtest.h>
 
-#include "core/autograd/engine.h"
 #include "core/autograd/gradcheck.h"
 #include "core/autograd/mode.h"
 #include "core/ops/registry.h"
@@ -42,13 +41,9 @@ TEST(EveryBackward, OfSecondOrderMatchesFiniteDifferences) {
 TEST(EveryBackward, RecordedForASecondOrderIsTheSameGradient) {
   for (const Sample& sample : all_samples().valid) {
     if (!find_op(sample.op.c_str()).flags.second_order || !differentiable(sample)) continue;
-    const Tensors leaves = leaves_of(sample, Dtype::f64, true);
     const SampleRun plain = run_sample(sample, leaves_of(sample, Dtype::f64, true));
-    const Tensors outputs = sample.call(leaves);
-    SampleRun recorded{plain.outputs, {}};
-    autograd::backward(outputs, cotangents_of(outputs), {.create_graph = true});
-    for (const Tensor& leaf : leaves) recorded.gradients.push_back(leaf.grad());
-    expect_close(recorded, plain, 2 * tolerance(sample, Dtype::f64), sample.name() + " with create_graph");
+    expect_close(run_recorded(sample, leaves_of(sample, Dtype::f64, true)), plain, 2 * tolerance(sample, Dtype::f64),
+                 sample.name() + " with create_graph");
   }
 }
 

@@ -52,6 +52,22 @@ SampleRun run_sample(const Sample& sample, const Tensors& leaves) {
   return run;
 }
 
+SampleRun run_recorded(const Sample& sample, const Tensors& leaves) {
+  SampleRun run;
+  const Tensors outputs = sample.call(leaves);
+  Tensors roots, wanted;
+  for (const Tensor& output : outputs) {
+    run.outputs.push_back(output.detach());
+    if (output.requires_grad()) roots.push_back(output);
+  }
+  for (const Tensor& leaf : leaves)
+    if (leaf.requires_grad()) wanted.push_back(leaf);
+  const Tensors found = autograd::grad(roots, wanted, cotangents_of(outputs), {.create_graph = true}, true);
+  std::size_t next = 0;
+  for (const Tensor& leaf : leaves) run.gradients.push_back(leaf.requires_grad() ? found[next++].detach() : Tensor());
+  return run;
+}
+
 bool differentiable(const Sample& sample) {
   for (const Tensor& output : sample.call(leaves_of(sample, Dtype::f64, true)))
     if (output.requires_grad()) return true;

@@ -28,6 +28,10 @@ Tensors cotangents_of(const Tensors& outputs);
 /// Forward and, where the outputs require grad, backward with fixed random cotangents.
 SampleRun run_sample(const Sample& sample, const Tensors& leaves);
 
+/// The same with the backward itself recorded. Through grad(): a recorded gradient kept in a leaf's grad would hold the
+/// graph that holds the leaf, and neither would ever be freed.
+SampleRun run_recorded(const Sample& sample, const Tensors& leaves);
+
 /// True when an output depends on an input through the graph.
 bool differentiable(const Sample& sample);
 
