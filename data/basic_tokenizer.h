@@ -10,12 +10,12 @@ namespace sinter::data {
 
 struct BertTokenizerOptions {
   bool do_lower_case = true;
-  std::optional<bool> strip_accents;   ///< unset: as do_lower_case
+  std::optional<bool> strip_accents = std::nullopt;  ///< unset: as do_lower_case
   bool tokenize_chinese_chars = true;
 };
 
-/// In this order: bytes that are not UTF-8 and control characters are dropped, whitespace becomes spaces, ideographs get
-/// a space on both sides, accents are stripped (NFD without nonspacing marks), letters are lowered.
+/// In this order: bytes that are not UTF-8 and control characters are dropped, whitespace becomes spaces,
+/// ideographs get a space on both sides, accents are stripped (NFD without nonspacing marks), letters are lowered.
 /// Memory: some 12 bytes for each byte of text.
 std::u32string normalize(std::string_view text, const BertTokenizerOptions& options);
 

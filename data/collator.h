@@ -11,10 +11,11 @@ namespace sinter::data {
 
 /// Host arrays of one batch of B samples, in one of two layouts.
 ///
-/// padded  input_ids, token_type_ids, attention_mask [B, S] row by row, S = sequence_length; pads stand on the right, with
-///         the pad token's id, type 0 and mask 0. lengths [B] are the real lengths. position_ids and offsets are empty.
-/// packed  the samples one behind the other without any pad: input_ids, token_type_ids, position_ids [T], positions counted
-///         from 0 in each sample; sample b owns tokens offsets[b] .. offsets[b + 1] - 1; lengths as above.
+/// padded  input_ids, token_type_ids, attention_mask [B, S] row by row, S = sequence_length; pads stand on the
+///         right, with the pad token's id, type 0 and mask 0. lengths [B] are the real lengths. position_ids and
+///         offsets are empty.
+/// packed  the samples one behind the other without any pad: input_ids, token_type_ids, position_ids [T], positions
+///         counted from 0 in each sample; sample b owns tokens offsets[b] .. offsets[b + 1] - 1; lengths as above.
 ///         sequence_length is the longest sample. attention_mask is empty.
 struct Batch {
   bool packed = false;

@@ -106,7 +106,9 @@ class TsvReader {
     sentence_ = find_column(options_.sentence_column);
     label_ = find_column(options_.label_column);
     if (sentence_ < 0) refuse(0, "the header has no column \"", options_.sentence_column, "\"");
-    if (label_ < 0 && !options_.allow_unlabelled) refuse(0, "the header has no column \"", options_.label_column, "\"");
+    if (label_ < 0 && !options_.allow_unlabelled) {
+      refuse(0, "the header has no column \"", options_.label_column, "\"");
+    }
   }
 
   void read_row(std::string_view line) {

@@ -58,12 +58,14 @@ constexpr ReviewPattern kPatterns[] = {
 };
 
 constexpr std::string_view kSubjects[] = {
-    "plot",     "story",   "acting",  "cast",     "script",  "dialogue", "pacing",    "ending",   "score",       "music",
-    "camera",   "humor",   "romance", "villain",  "hero",    "editing",  "premise",   "opening",  "finale",      "lighting",
-    "writing",  "design",  "staging", "rhythm",   "tone",    "mood",     "chemistry", "suspense", "photography", "direction",
+    "plot", "story", "acting", "cast", "script", "dialogue", "pacing", "ending", "score", "music", "camera",
+    "humor", "romance", "villain", "hero", "editing", "premise", "opening", "finale", "lighting", "writing",
+    "design", "staging", "rhythm", "tone", "mood", "chemistry", "suspense", "photography", "direction",
 };
 
-constexpr std::string_view kFilmKinds[] = {"film", "movie", "picture", "comedy", "drama", "thriller", "sequel", "remake"};
+constexpr std::string_view kFilmKinds[] = {
+    "film", "movie", "picture", "comedy", "drama", "thriller", "sequel", "remake",
+};
 
 constexpr std::string_view kPraise[] = {
     "good",      "great",   "funny",      "clever",    "moving",  "charming",  "gripping",  "witty",      "fresh",
@@ -83,7 +85,9 @@ static_assert(std::size(kPraise) == std::size(kPan));
 constexpr std::string_view kSavingVerbs[] = {"saves", "rescues", "redeems", "lifts"};
 constexpr std::string_view kRuiningVerbs[] = {"ruins", "sinks", "spoils", "wrecks"};
 
-constexpr std::string_view kIntensifiers[] = {"", "", "", "very", "really", "truly", "utterly", "quite", "rather", "simply"};
+constexpr std::string_view kIntensifiers[] = {
+    "", "", "", "very", "really", "truly", "utterly", "quite", "rather", "simply",
+};
 constexpr std::string_view kStrengtheners[] = {"", "", "at all", "even remotely", "particularly", "the least bit"};
 
 }  // namespace

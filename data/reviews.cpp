@@ -104,8 +104,8 @@ bool knows_all_words(const std::unordered_set<std::string>& words, std::string_v
   return all;
 }
 
-// Draws `size` sentences whose combinations are held out (or not), distinct from all in `seen`, and made of `words` only
-// unless that is null. Labels come in pairs of one each, in a drawn order.
+// Draws `size` sentences whose combinations are held out (or not), distinct from all in `seen`, and made of `words`
+// only unless that is null. Labels come in pairs of one each, in a drawn order.
 ReviewSplit draw_split(std::uint64_t seed, std::int64_t size, bool held_out, std::unordered_set<std::string>& seen,
                        const std::unordered_set<std::string>* words) {
   Draws draws(seed, DrawPurpose::review, held_out ? 1 : 0);
@@ -140,7 +140,8 @@ ReviewSplit draw_split(std::uint64_t seed, std::int64_t size, bool held_out, std
 
 Reviews generate_reviews(const ReviewOptions& options) {
   if (options.train_size < 0 || options.train_size > kMostTraining) {
-    fail(ErrorCode::usage, "train_size is ", options.train_size, "; reviews offer 0 to ", kMostTraining, " sentences.");
+    fail(ErrorCode::usage, "train_size is ", options.train_size, "; reviews offer 0 to ", kMostTraining,
+         " sentences.");
   }
   if (options.validation_size < 0 || options.validation_size > kMostValidation) {
     fail(ErrorCode::usage, "validation_size is ", options.validation_size, "; reviews offer 0 to ", kMostValidation,
@@ -165,10 +166,10 @@ std::vector<std::string> review_vocabulary() {
       "overlong", "tiresome", "inventive", "absorbing",  "remotely",    "photography", "rescues",   "wrecks",
   };
   static constexpr std::string_view kPieces[] = {
-      "un",      "refresh", "life",  "point",     "joy",      "taste", "wit",   "soul",     "grace",    "heart",    "predict",
-      "forget",  "memo",  "delight",   "over",     "tire",  "invent", "absorb",  "remote",   "photo",    "rescue",
-      "wreck",   "##ful", "##less",    "##felt",   "##ing", "##able", "##table", "##rable",  "##long",   "##some",
-      "##ive",   "##ly",  "##graphy",  "##funny",  "##moving",
+      "un", "refresh", "life", "point", "joy", "taste", "wit", "soul", "grace", "heart", "predict", "forget",
+      "memo", "delight", "over", "tire", "invent", "absorb", "remote", "photo", "rescue", "wreck", "##ful",
+      "##less", "##felt", "##ing", "##able", "##table", "##rable", "##long", "##some", "##ive", "##ly",
+      "##graphy", "##funny", "##moving",
   };
   std::vector<std::string> tokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", ",", "."};
   for (char letter = 'a'; letter <= 'z'; ++letter) tokens.emplace_back(1, letter);

@@ -1,9 +1,9 @@
 // A data set that needs no file: film reviews from a grammar of our own, for machines without SST-2.
 //
-// Polarity is decided by how words are put together, hardly by which words there are: negation ("not at all dull"), double
-// negation ("never anything but dull"), contrast (the clause after "but" decides), comparison ("more clever than dull"),
-// reported opinion ("critics called it dull, and they were wrong"). A classifier that sees only the bag of words stays
-// far below one that reads the sentence, so a model that scores well has learnt to read.
+// Polarity is decided by how words are put together, hardly by which words there are: negation ("not at all dull"),
+// double negation ("never anything but dull"), contrast (the clause after "but" decides), comparison ("more clever
+// than dull"), reported opinion ("critics called it dull, and they were wrong"). A classifier that sees only the
+// bag of words stays far below one that reads the sentence, so a model that scores well has learnt to read.
 #pragma once
 
 #include <cstdint>
@@ -40,11 +40,11 @@ struct Reviews {
   ReviewSplit validation;
 };
 
-/// Lower-case English sentences, words and punctuation separated by one space, at most 20 words; label 1 praises, label
-/// 0 pans. All sentences are distinct, labels are equally frequent (an odd size has one more of either), no combination of
-/// the validation split occurs in the training split, and every word of the validation split does. A pure function of
-/// the options. ErrorCode::usage for a negative size, for sizes above 40,000 and 4,000 (the grammar's room), and for a
-/// training split too small to contain the words that validation needs.
+/// Lower-case English sentences, words and punctuation separated by one space, at most 20 words; label 1 praises,
+/// label 0 pans. All sentences are distinct, labels are equally frequent (an odd size has one more of either), no
+/// combination of the validation split occurs in the training split, and every word of the validation split does. A
+/// pure function of the options. ErrorCode::usage for a negative size, for sizes above 40,000 and 4,000 (the
+/// grammar's room), and for a training split too small to contain the words that validation needs.
 Reviews generate_reviews(const ReviewOptions& options = {});
 
 /// A WordPiece vocabulary for generate_reviews in the layout of BERT's vocab.txt, id = index: [PAD] [UNK] [CLS] [SEP]

@@ -1,5 +1,5 @@
-// The order in which a data set is visited, and its cut into batches. Every order is a function of (seed, epoch, size):
-// resuming at any batch of any epoch needs no replay and no saved random state.
+// The order in which a data set is visited, and its cut into batches. Every order is a function of (seed, epoch,
+// size): resuming at any batch of any epoch needs no replay and no saved random state.
 #pragma once
 
 #include <cstdint>

@@ -21,8 +21,8 @@ namespace {
 constexpr std::size_t kMaxInputCharsPerWord = 100;
 constexpr std::string_view kContinuation = "##";
 
-// How many tokens of a pair stay in `room`: the longer text loses until both are equally long, then both lose alike and
-// the longer one keeps the odd token (the second text, if they are equally long).
+// How many tokens of a pair stay in `room`: the longer text loses until both are equally long, then both lose alike
+// and the longer one keeps the odd token (the second text, if they are equally long).
 std::pair<std::size_t, std::size_t> longest_first(std::size_t first, std::size_t second, std::size_t room) {
   if (first + second <= room) return {first, second};
   const std::size_t shorter = std::min({first, second, room / 2});
@@ -46,7 +46,8 @@ void BertTokenizer::index_vocabulary() {
   for (std::size_t i = 0; i < vocabulary_.size(); ++i) {
     const std::string_view token = vocabulary_[i];
     if (token.empty()) {
-      fail(ErrorCode::bad_input, "Token ", i, " (line ", i + 1, ") of the vocabulary is empty; each line needs a token.");
+      fail(ErrorCode::bad_input, "Token ", i, " (line ", i + 1,
+           ") of the vocabulary is empty; each line needs a token.");
     }
     if (first_invalid_utf8(token) != token.size()) {
       fail(ErrorCode::bad_input, "Token ", i, " (line ", i + 1, ") of the vocabulary is not valid UTF-8.");
@@ -56,14 +57,16 @@ void BertTokenizer::index_vocabulary() {
     const auto id = static_cast<std::int32_t>(i);
     const auto [entry, added] = index.emplace(token.substr(continues ? kContinuation.size() : 0), id);
     if (!added) {
-      fail(ErrorCode::bad_input, "The vocabulary has \"", token, "\" twice, as tokens ", entry->second, " and ", i, ".");
+      fail(ErrorCode::bad_input, "The vocabulary has \"", token, "\" twice, as tokens ", entry->second, " and ", i,
+           ".");
     }
     longest_token_ = std::max(longest_token_, token.size());
   }
   for (SpecialToken& special : special_) {
     special.id = find(special.text);
     if (special.id < 0 && special.text != "[MASK]") {
-      fail(ErrorCode::bad_input, "The vocabulary has no ", special.text, "; BERT needs [PAD], [UNK], [CLS] and [SEP].");
+      fail(ErrorCode::bad_input, "The vocabulary has no ", special.text,
+           "; BERT needs [PAD], [UNK], [CLS] and [SEP].");
     }
   }
 }
@@ -243,7 +246,8 @@ std::string BertTokenizer::decode(std::span<const std::int32_t> ids, bool skip_s
     if (id < 0 || id >= vocab_size()) {
       fail(ErrorCode::usage, "Id ", id, " is outside the vocabulary of ", vocab_size(), " tokens.");
     }
-    const bool special = std::any_of(std::begin(special_), std::end(special_), [&](const auto& s) { return s.id == id; });
+    const bool special =
+        std::any_of(std::begin(special_), std::end(special_), [&](const auto& s) { return s.id == id; });
     if (special && skip_special_tokens) continue;
     const std::string_view token = vocabulary_[static_cast<std::size_t>(id)];
     const bool glued = token.starts_with(kContinuation);

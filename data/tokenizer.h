@@ -1,9 +1,10 @@
 // BERT's tokenizer, with the behaviour of Hugging Face's fast one (package `tokenizers`).
 //
-// In this order: special tokens are found in the raw text; the text between them is cleaned, ideographs are set apart,
-// accents are stripped (NFD without nonspacing marks), letters are lowered; words are cut at whitespace and around
-// punctuation; each word is cut by WordPiece: the longest entry that starts it, then again with "##" before the rest. A word
-// that cannot be cut to the end, or has more than 100 characters, is one [UNK]. Bytes that are not UTF-8 are dropped.
+// In this order: special tokens are found in the raw text; the text between them is cleaned, ideographs are set
+// apart, accents are stripped (NFD without nonspacing marks), letters are lowered; words are cut at whitespace and
+// around punctuation; each word is cut by WordPiece: the longest entry that starts it, then again with "##" before
+// the rest. A word that cannot be cut to the end, or has more than 100 characters, is one [UNK]. Bytes that are not
+// UTF-8 are dropped.
 #pragma once
 
 #include <cstdint>
@@ -25,15 +26,15 @@ struct EncodeOptions {
 
 class BertTokenizer {
  public:
-  /// `vocabulary`: token i has id i. ErrorCode::bad_input for an empty vocabulary, an entry that is empty or no UTF-8, an
-  /// entry that is there twice, or one of [PAD] [UNK] [CLS] [SEP] missing. [MASK] may be absent.
+  /// `vocabulary`: token i has id i. ErrorCode::bad_input for an empty vocabulary, an entry that is empty or no
+  /// UTF-8, an entry that is there twice, or one of [PAD] [UNK] [CLS] [SEP] missing. [MASK] may be absent.
   explicit BertTokenizer(std::vector<std::string> vocabulary, const BertTokenizerOptions& options = {});
-  /// Reads vocab.txt: UTF-8, one token a line, whitespace at line ends ignored. Errors name the file; not_found if it is
-  /// not there, io if it cannot be read.
+  /// Reads vocab.txt: UTF-8, one token a line, whitespace at line ends ignored. Errors name the file; not_found if
+  /// it is not there, io if it cannot be read.
   static BertTokenizer from_vocab_file(const std::string& path, const BertTokenizerOptions& options = {});
 
-  /// [CLS] text [SEP]. ErrorCode::usage if truncation is on and max_length has no room for the special tokens (2; 3 for
-  /// a pair).
+  /// [CLS] text [SEP]. ErrorCode::usage if truncation is on and max_length has no room for the special tokens (2; 3
+  /// for a pair).
   Encoding encode(std::string_view text, const EncodeOptions& options = {}) const;
   /// [CLS] text [SEP] text_pair [SEP], token types 0 up to the first [SEP] and 1 behind it.
   Encoding encode(std::string_view text, std::string_view text_pair, const EncodeOptions& options = {}) const;

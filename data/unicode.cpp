@@ -36,8 +36,8 @@ const Range* find_range(const Range (&table)[n], char32_t c) {
 
 template <std::size_t n>
 const CodePointMapping* find_mapping(const CodePointMapping (&table)[n], char32_t c) {
-  const auto* found = std::lower_bound(std::begin(table), std::end(table), c,
-                                       [](const CodePointMapping& entry, char32_t value) { return entry.from < value; });
+  const auto before = [](const CodePointMapping& entry, char32_t value) { return entry.from < value; };
+  const auto* found = std::lower_bound(std::begin(table), std::end(table), c, before);
   return found != std::end(table) && found->from == c ? found : nullptr;
 }
 

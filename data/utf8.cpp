@@ -4,8 +4,8 @@ namespace sinter::data {
 
 namespace {
 
-// Bounds of the second byte by lead byte (the Unicode Standard, table 3-7): they exclude overlong forms, surrogates and
-// values above U+10FFFF.
+// Bounds of the second byte by lead byte (the Unicode Standard, table 3-7): they exclude overlong forms, surrogates
+// and values above U+10FFFF.
 struct Lead {
   std::size_t length;
   unsigned char second_low;

@@ -13,8 +13,9 @@ struct Utf8Step {
   bool valid = false;      ///< false: `length` bytes are one maximal ill-formed subpart, code_point is U+FFFD
 };
 
-/// Decodes at text[0]; `text` must not be empty. Ill-formed input is cut as the Unicode Standard, section 3.9, recommends
-/// (U+FFFD Substitution of Maximal Subparts), as Rust's from_utf8_lossy and Python's errors="replace" do.
+/// Decodes at text[0]; `text` must not be empty. Ill-formed input is cut as the Unicode Standard, section 3.9,
+/// recommends (U+FFFD Substitution of Maximal Subparts), as Rust's from_utf8_lossy and Python's errors="replace"
+/// do.
 Utf8Step decode_utf8(std::string_view text);
 
 /// Appends the encoding of a scalar value.

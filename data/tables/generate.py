@@ -17,8 +17,9 @@ HANGUL = range(0xAC00, 0xD7A4)  # decomposed by arithmetic
 
 
 def bert(clean=False, chinese=False, strip=False, lower=False):
-    stage = normalizers.BertNormalizer(clean_text=clean, handle_chinese_chars=chinese, strip_accents=strip, lowercase=lower)
-    return stage.normalize_str
+    return normalizers.BertNormalizer(
+        clean_text=clean, handle_chinese_chars=chinese, strip_accents=strip, lowercase=lower
+    ).normalize_str
 
 
 def ranges(values):
@@ -102,7 +103,8 @@ def main():
         for name, table in (("kDecomposition", decompositions), ("kLowercase", lower)):
             assert all(1 <= len(text) <= 4 for text in table.values())
             out.write(f"constexpr CodePointMapping {name}[] = {{\n")
-            write_entries(out, ["{%#x, {%s}}," % (c, ", ".join(f"{ord(x):#x}" for x in table[c])) for c in sorted(table)])
+            targets = {c: ", ".join(f"{ord(x):#x}" for x in text) for c, text in table.items()}
+            write_entries(out, [f"{{{c:#x}, {{{targets[c]}}}}}," for c in sorted(targets)])
 
 
 main()

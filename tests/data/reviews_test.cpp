@@ -155,7 +155,7 @@ class BagOfWords {
   }
 
  private:
-  using Row = std::vector<std::size_t>;  // feature numbers, 0 is the intercept; a word that is there twice stands twice
+  using Row = std::vector<std::size_t>;  // feature numbers, 0 is the intercept; a repeated word stands repeatedly
   static constexpr double kL2 = 1e-4;    // about 1 / n: scikit-learn's default strength
 
   Row row_of(const std::string& sentence, bool learn) {

@@ -46,8 +46,8 @@ TEST(Sampler, OrderIsPinned) {
   EXPECT_EQ(order_of(10, 42, 1), (std::vector<std::int64_t>{0, 9, 3, 8, 1, 2, 5, 6, 7, 4}));
 }
 
-// Each of the 24 orders of 4 samples should come up 24000 / 24 times: chi-square with 23 degrees of freedom stays below
-// 62 except once in 50,000 seeds.
+// Each of the 24 orders of 4 samples should come up 24000 / 24 times: chi-square with 23 degrees of freedom stays
+// below 62 except once in 50,000 seeds.
 TEST(Sampler, AllOrdersAreEquallyLikely) {
   std::vector<int> count(256, 0);
   for (int epoch = 0; epoch < 24000; ++epoch) {

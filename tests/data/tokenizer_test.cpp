@@ -99,7 +99,9 @@ TEST(Tokenizer, InvalidBytesAreDropped) {
 
 TEST(Tokenizer, Truncation) {
   const std::string ten = "a a a a a a a a a a";
-  const auto single = [&](std::int64_t max) { return tokenizer().encode(ten, {.truncation = true, .max_length = max}); };
+  const auto single = [&](std::int64_t max) {
+    return tokenizer().encode(ten, {.truncation = true, .max_length = max});
+  };
   EXPECT_EQ(single(5).ids, (Ids{1, 15, 15, 15, 2}));
   EXPECT_EQ(single(2).ids, (Ids{1, 2}));
   EXPECT_EQ(single(12).length(), 12);
@@ -116,8 +118,9 @@ TEST(Tokenizer, Truncation) {
     for (int i = 0; i < row.first; ++i) first += "a ";
     for (int i = 0; i < row.second; ++i) second += "b ";
     const Encoding e = tokenizer().encode(first, second, {.truncation = true, .max_length = row.max});
-    EXPECT_EQ(std::count(e.ids.begin(), e.ids.end(), 15), row.keep_first) << row.first << " " << row.second << " " << row.max;
-    EXPECT_EQ(std::count(e.ids.begin(), e.ids.end(), 16), row.keep_second) << row.first << " " << row.second << " " << row.max;
+    SCOPED_TRACE(std::to_string(row.first) + " and " + std::to_string(row.second) + " in " + std::to_string(row.max));
+    EXPECT_EQ(std::count(e.ids.begin(), e.ids.end(), 15), row.keep_first);
+    EXPECT_EQ(std::count(e.ids.begin(), e.ids.end(), 16), row.keep_second);
   }
   EXPECT_THROW(tokenizer().encode("a", "b", {.truncation = true, .max_length = 2}), Error);
 }
@@ -187,8 +190,8 @@ TEST(Tokenizer, LongTextsTakeLinearTime) {
 // Any bytes give tokens of the vocabulary, and each piece of garbage costs no more than itself.
 TEST(Tokenizer, RandomBytes) {
   std::mt19937 engine(1);
-  const Words pieces = {"[CLS]", "[", "a", "low", " ", "\xC3", "\xA9", "\xE7\x9A\x84", "\xF0\x9F", "\xED\xA0", "\u0301", "\u0345",
-                        "\uAC00", "\xFF", "#", "##", "\u0130", "\uFFFD", "\u200B", "\u00A0"};
+  const Words pieces = {"[CLS]", "[", "a", "low", " ", "\xC3", "\xA9", "\xE7\x9A\x84", "\xF0\x9F", "\xED\xA0", "\u0301",
+                        "\u0345", "\uAC00", "\xFF", "#", "##", "\u0130", "\uFFFD", "\u200B", "\u00A0"};
   for (int round = 0; round < 20000; ++round) {
     std::string text;
     for (std::size_t i = engine() % 24; i > 0; --i) {
