@@ -61,6 +61,8 @@ BertSelfAttention::BertSelfAttention(const BertConfig& config)
 }
 
 Tensor BertSelfAttention::operator()(const Tensor& x, const PackingPtr& packing) const {
+  if (dropout.has_hooks())
+    fail(ErrorCode::unsupported, dropout.path(), " has a hook; attention probabilities are never in memory, so it cannot run");
   return run({x}, [&](Inputs in) {
     return attention(query(in[0]), key(in[0]), value(in[0]), packing, heads_, dropout.active_p(), dropout.site());
   });
@@ -315,10 +317,14 @@ Tensor BertForSequenceClassification::loss(const Tensor& logits, const BertInput
     const Tensor total = cross_entropy(logits, labels, {.reduction = scaled ? Reduction::sum : Reduction::mean});
     return scaled ? total * (1 / inputs.num_items_in_batch) : total;
   }
+  const bool one_number = type == "regression" && config.num_labels == 1;
+  const Tensor scores = one_number ? logits.reshape({-1}) : logits;
+  if (labels.shape() != scores.shape())
+    fail(ErrorCode::usage, "labels for ", type, " are ", labels.shape(), ", they must be ", scores.shape());
   const Tensor target = labels.to(logits.dtype());
   if (type == "regression") {
-    const Tensor difference = (config.num_labels == 1 ? logits.reshape({-1}) : logits) - target;
-    return reduced(difference * difference);
+    const Tensor difference = scores - target, squares = difference * difference;
+    return reduced(one_number ? squares : mean(squares, {1}));
   }
   // Binary cross-entropy with logits: max(x, 0) - x y + log(1 + exp(-|x|)).
   return reduced(mean(relu(logits) - logits * target + log(exp(neg(abs(logits))) + 1.0), {1}));

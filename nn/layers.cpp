@@ -52,8 +52,8 @@ std::uint32_t Dropout::site() const { return site_id(path()); }
 
 void init_weights(Module& root, double std, std::uint64_t seed) {
   const NoGradGuard guard;
-  for (const auto& [path, module] : root.named_modules()) {
-    const std::uint32_t site = site_id(path + ".weight");
+  for (const auto& [below, module] : root.named_modules()) {
+    const std::uint32_t site = site_id(module->path() + ".weight");
     if (auto* linear_module = dynamic_cast<Linear*>(module)) {
       normal_(linear_module->weight, 0, std, seed, site);
       if (linear_module->bias.defined()) linear_module->bias.zero_();

@@ -56,7 +56,7 @@ class Dropout : public Module {
 };
 
 /// Fills the parameters of Linear, Embedding and LayerNorm modules below `root` as BERT does: weights ~ N(0, std), padding
-/// rows and biases 0, LayerNorm 1 and 0. Each value is a function of (seed, name of the parameter, place).
+/// rows and biases 0, LayerNorm 1 and 0. Each value is a function of (seed, path of the module, place).
 void init_weights(Module& root, double std, std::uint64_t seed);
 
 }  // namespace sinter::nn

@@ -72,14 +72,25 @@ void Module::to(Dtype dtype) {
   if (dtype != Dtype::f32 && dtype != Dtype::f64)
     fail(ErrorCode::unsupported, "a module in ", name(dtype), ": the CPU computes in f32 and f64");
   const NoGradGuard guard;
+  std::vector<std::pair<Tensor, Tensor>> done;
+  cast(dtype, done);
+}
+
+void Module::cast(Dtype dtype, std::vector<std::pair<Tensor, Tensor>>& done) {
   for (auto* list : {&parameters_, &buffers_})
     for (const auto& [name, tensor] : *list) {
-      if (!kernels::is_floating(tensor->dtype())) continue;
-      const bool trained = tensor->requires_grad();
-      *tensor = tensor->detach().to(dtype);
-      tensor->set_requires_grad(trained);
+      if (tensor->dtype() == dtype || !kernels::is_floating(tensor->dtype())) continue;
+      const auto tied = std::find_if(done.begin(), done.end(), [&](const auto& pair) { return pair.first.same(*tensor); });
+      if (tied != done.end()) {
+        *tensor = tied->second;
+        continue;
+      }
+      const Tensor before = *tensor;
+      *tensor = before.detach().to(dtype);
+      if (before.requires_grad()) tensor->set_requires_grad();
+      done.emplace_back(before, *tensor);
     }
-  for (const auto& [name, child] : children_) child->to(dtype);
+  for (const auto& [name, child] : children_) child->cast(dtype, done);
 }
 
 std::size_t Module::register_forward_pre_hook(ForwardPreHook hook) {

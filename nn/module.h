@@ -46,7 +46,7 @@ class Module {
   /// Calls fn with every module below this one and then with this one, as in torch.
   void apply(const std::function<void(Module&)>& fn);
   void zero_grad();
-  /// Casts every parameter and buffer to f32 or f64. Before an optimizer takes them, not after.
+  /// Casts every floating parameter and buffer to f32 or f64; tied ones stay tied. Before an optimizer takes them, not after.
   void to(Dtype dtype);
 
   /// Path from the root: "bert.encoder.layer.3.output"; "" for the root.
@@ -82,6 +82,7 @@ class Module {
  private:
   void check_name(const std::string& name) const;
   void set_path(const std::string& path);
+  void cast(Dtype dtype, std::vector<std::pair<Tensor, Tensor>>& done);
   void run_pre_hooks(Tensors& inputs) const;
   Tensor run_hooks(Inputs inputs, Tensor output) const;
 

@@ -36,6 +36,18 @@ void read_into(const SafetensorsFile& file, const SafetensorsEntry& entry, Tenso
   target.copy_(stored);
 }
 
+/// Refuses a config.json whose sizes the file cannot fill, before a model of these sizes takes memory.
+void check_size(const BertConfig& c, const std::filesystem::path& weights) {
+  const auto h = static_cast<double>(c.hidden_size), i = static_cast<double>(c.intermediate_size);
+  const double rows = static_cast<double>(c.vocab_size) + static_cast<double>(c.max_position_embeddings) +
+                      static_cast<double>(c.type_vocab_size);
+  const double elements = rows * h + static_cast<double>(c.num_hidden_layers) * (4 * h * h + 2 * h * i) + h * h;
+  const auto bytes = std::filesystem::file_size(weights);
+  if (2 * elements > static_cast<double>(bytes))  // no dtype has less than 2 bytes
+    fail(ErrorCode::bad_input, weights.string(), " has ", bytes, " bytes, the model of config.json has at least ", elements,
+         " parameters; config.json and the weights do not belong together");
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -86,6 +98,7 @@ std::unique_ptr<BertForSequenceClassification> bert_from_pretrained(const std::f
       fail(ErrorCode::not_found, "model folder ", folder.string(), " has no ", path.filename().string(),
            "; a model folder holds config.json, model.safetensors and vocab.txt");
   BertConfig config = BertConfig::from_json(Json::load(config_path));
+  check_size(config, weights_path);
   if (options.num_labels && *options.num_labels != config.num_labels) {
     config.num_labels = *options.num_labels;
     config.id2label.clear();
