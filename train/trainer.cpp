@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 
 #include "core/autograd/mode.h"
@@ -51,6 +52,12 @@ struct Trainer::Plan {
   std::int64_t updates_per_epoch = 0;
   std::int64_t max_steps = 0;
   std::int64_t epochs = 0;              // rounded up
+};
+
+struct Trainer::Update {
+  double loss = 0;           // mean over the samples of the group
+  double grad_norm = 0;      // before clipping; 0 without clipping
+  double learning_rate = 0;  // that the step used
 };
 
 Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
@@ -140,51 +147,48 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
   const Clock::time_point start = Clock::now();
   progress_ = std::make_unique<Progress>("train", plan.max_steps, !args.disable_tqdm);
   parts_.model.train();
+  std::int64_t saved_step = checkpoint ? state_.global_step : -1;
   while (state_.global_step < plan.max_steps && StopSignal::received() == 0) {
     const std::int64_t update_in_epoch = state_.global_step % plan.updates_per_epoch;
     sampler.set_epoch(state_.global_step / plan.updates_per_epoch);
-    const double lr = args.learning_rate * schedule.factor(state_.global_step);
-    optimizer.set_lr(lr);
-    double grad_norm = 0;
-    const double loss = run_update(optimizer, plan, update_in_epoch, sampler.order(), &grad_norm);
-    ++state_.global_step;
-    state_.epoch = static_cast<double>(state_.global_step) / static_cast<double>(plan.updates_per_epoch);
-    state_.loss_since_log += loss;
-    state_.total_loss += loss;
-    ++state_.updates_since_log;
+    optimizer.set_lr(args.learning_rate * schedule.factor(state_.global_step));
+    const Update update = run_update(optimizer, plan, update_in_epoch, sampler.order());
     state_.seconds = seconds_before + seconds_since(start);
-    progress_->update(state_.global_step);
-    if (!std::isfinite(loss))
-      fail(ErrorCode::usage, "the loss of step ", state_.global_step, " is ", loss, "; lower learning_rate or look at the data");
-
-    const bool epoch_ends = update_in_epoch + 1 == plan.updates_per_epoch;
-    if (due(args.logging_strategy, args.logging_steps, plan, epoch_ends)) {
-      Json entry = Json::object({{"loss", rounded(state_.loss_since_log / static_cast<double>(state_.updates_since_log), 4)}});
-      if (args.max_grad_norm > 0) entry.set("grad_norm", grad_norm);
-      entry.set("learning_rate", lr);
-      log(std::move(entry));
-      state_.loss_since_log = 0;
-      state_.updates_since_log = 0;
+    const bool epoch_ends = update_in_epoch + 1 == plan.updates_per_epoch || state_.global_step + 1 == plan.max_steps;
+    after_update(update, plan, epoch_ends);
+    const bool last_save = args.save_strategy == "steps" && state_.global_step == plan.max_steps;
+    if (due(args.save_strategy, args.save_steps, epoch_ends) || last_save) {
+      save(optimizer);
+      saved_step = state_.global_step;
     }
-    if (due(args.eval_strategy, state_.eval_steps, plan, epoch_ends)) {
-      evaluate();
-      parts_.model.train();
-    }
-    if (on_step_end) on_step_end(state_);
-    if (due(args.save_strategy, args.save_steps, plan, epoch_ends) || StopSignal::received() != 0) save(optimizer);
   }
-  return finish(plan, seconds_since(start), StopSignal::received());
+  if (StopSignal::received() != 0 && saved_step != state_.global_step) save(optimizer);
+  return finish(plan, StopSignal::received());
 }
 
-double Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, std::int64_t update_in_epoch,
-                           std::span<const std::int64_t> order, double* grad_norm) {
+void Trainer::after_update(const Update& update, const Plan& plan, bool epoch_ends) {
+  const TrainingArguments& args = parts_.args;
+  ++state_.global_step;
+  state_.epoch = static_cast<double>(state_.global_step) / static_cast<double>(plan.updates_per_epoch);
+  state_.loss_since_log += update.loss;
+  state_.total_loss += update.loss;
+  ++state_.updates_since_log;
+  progress_->update(state_.global_step);
+  if (due(args.logging_strategy, args.logging_steps, epoch_ends)) log_update(update);
+  const bool last_evaluation = args.eval_strategy == "steps" && state_.global_step == plan.max_steps;
+  if (due(args.eval_strategy, state_.eval_steps, epoch_ends) || last_evaluation) evaluate();
+  if (on_step_end) on_step_end(state_);
+}
+
+Trainer::Update Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, std::int64_t update_in_epoch,
+                                    std::span<const std::int64_t> order) {
   const TrainingArguments& args = parts_.args;
   const std::int64_t first_batch = update_in_epoch * args.gradient_accumulation_steps;
   const std::int64_t last_batch = std::min(first_batch + args.gradient_accumulation_steps, plan.batches_per_epoch);
   const std::int64_t begin = first_batch * args.per_device_train_batch_size;
   const std::int64_t end = std::min(last_batch * args.per_device_train_batch_size, plan.samples);
   optimizer.zero_grad();
-  double loss = 0;
+  Update update{.learning_rate = optimizer.lr()};
   for (std::int64_t at = begin; at < end; at += args.per_device_train_batch_size) {
     const std::int64_t size = std::min(args.per_device_train_batch_size, end - at);
     const data::Batch batch =
@@ -194,22 +198,35 @@ double Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, std::int64
                          static_cast<std::uint32_t>(batch.first_sample));
     const nn::BertOutput output = parts_.model(to_inputs(batch, static_cast<double>(end - begin)));
     output.loss.backward();
-    loss += output.loss.item();
+    update.loss += output.loss.item();
   }
   double coefficient = 1;
+  bool finite = std::isfinite(update.loss);
   if (args.max_grad_norm > 0) {
     const optim::GradNorm norm = optim::clip_grad_norm(optimizer.parameters(), args.max_grad_norm);
-    *grad_norm = norm.norm;
+    update.grad_norm = norm.norm;
     coefficient = norm.coefficient;
+    finite = finite && !norm.nonfinite;
   }
-  if (std::isfinite(loss)) optimizer.step(coefficient);
-  return loss;
+  if (!finite)
+    fail(ErrorCode::bad_input, "step ", state_.global_step + 1, " has loss ", update.loss, " and gradient norm ",
+         update.grad_norm, ", which must be finite; the weights are as before it: lower learning_rate or look at the data");
+  optimizer.step(coefficient);
+  return update;
 }
 
-bool Trainer::due(const std::string& strategy, std::int64_t every, const Plan& plan, bool epoch_ends) const {
-  const bool last = state_.global_step == plan.max_steps;
-  if (strategy == "epoch") return epoch_ends || last;
-  return strategy == "steps" && (state_.global_step % every == 0 || (last && &strategy != &parts_.args.logging_strategy));
+bool Trainer::due(const std::string& strategy, std::int64_t every, bool epoch_ends) const {
+  return strategy == "epoch" ? epoch_ends : strategy == "steps" && state_.global_step % every == 0;
+}
+
+void Trainer::log_update(const Update& update) {
+  Json entry = Json::object();
+  entry.set("loss", rounded(state_.loss_since_log / static_cast<double>(state_.updates_since_log), 4));
+  if (parts_.args.max_grad_norm > 0) entry.set("grad_norm", update.grad_norm);
+  entry.set("learning_rate", update.learning_rate);
+  log(std::move(entry));
+  state_.loss_since_log = 0;
+  state_.updates_since_log = 0;
 }
 
 void Trainer::log(Json entry) {
@@ -226,13 +243,11 @@ void Trainer::log(Json entry) {
 
 void Trainer::save(optim::AdamW& optimizer) {
   const std::filesystem::path folder = parts_.args.output_dir;
-  const std::filesystem::path target = folder / ("checkpoint-" + std::to_string(state_.global_step));
-  if (std::filesystem::exists(target)) return;  // this step is saved: a signal at a saving step
-  save_checkpoint(target, run_parts(optimizer));
+  save_checkpoint(folder / ("checkpoint-" + std::to_string(state_.global_step)), run_parts(optimizer));
   if (parts_.args.save_total_limit) rotate_checkpoints(folder, *parts_.args.save_total_limit);
 }
 
-TrainOutput Trainer::finish(const Plan& plan, double seconds, int signal) {
+TrainOutput Trainer::finish(const Plan& plan, int signal) {
   TrainOutput output;
   output.global_step = state_.global_step;
   output.stopped_by_signal = signal;
@@ -248,7 +263,6 @@ TrainOutput Trainer::finish(const Plan& plan, double seconds, int signal) {
   };
   if (signal == 0) log(to_json(output.metrics));
   progress_.reset();
-  static_cast<void>(seconds);
   return output;
 }
 

@@ -75,18 +75,22 @@ class Trainer {
   std::function<void(const TrainerState&)> on_step_end;
 
  private:
-  struct Plan;   // counts that follow from arguments and data
+  struct Plan;     // counts that follow from arguments and data
+  struct Update;   // what one update found
   Plan make_plan() const;
   void prepare_output_dir(bool resuming) const;
   optim::AdamW make_optimizer() const;
   RunParts run_parts(optim::AdamW& optimizer);
-  double run_update(optim::AdamW& optimizer, const Plan& plan, std::int64_t update_in_epoch,
-                    std::span<const std::int64_t> order, double* grad_norm);
-  bool due(const std::string& strategy, std::int64_t every, const Plan& plan, bool epoch_ends) const;
+  Update run_update(optim::AdamW& optimizer, const Plan& plan, std::int64_t update_in_epoch,
+                    std::span<const std::int64_t> order);
+  void after_update(const Update& update, const Plan& plan, bool epoch_ends);
+  /// True when a strategy ("no", "steps" with `every`, "epoch") asks for its action after this update.
+  bool due(const std::string& strategy, std::int64_t every, bool epoch_ends) const;
+  void log_update(const Update& update);
   void log(Json entry);
   void save(optim::AdamW& optimizer);
   PredictionOutput run_prediction(const TokenizedDataset& dataset, const std::string& prefix);
-  TrainOutput finish(const Plan& plan, double seconds, int signal);
+  TrainOutput finish(const Plan& plan, int signal);
 
   Parts parts_;
   TrainerState state_;

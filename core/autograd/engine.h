@@ -7,6 +7,8 @@
 
 namespace sinter::autograd {
 
+/// With create_graph, backward leaves a cycle (leaf, its grad, the recorded graph, leaf) that only zero_grad breaks, as in
+/// torch; grad() leaves none.
 struct BackwardOptions {
   bool retain_graph = false;   ///< keep saved tensors, so that backward can run again
   bool create_graph = false;   ///< record the backward itself (second order); implies retain_graph

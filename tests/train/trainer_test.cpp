@@ -297,6 +297,22 @@ TEST_F(TrainerTest, ErrorsNameWhatIsWrong) {
   EXPECT_NE(text.find("per_device_train_batch_size = 8, this one has 4"), std::string::npos) << text;
 }
 
+TEST_F(TrainerTest, ANonFiniteStepEndsTheRunBeforeTheWeightsAreTouched) {
+  const auto m = model();
+  {
+    const NoGradGuard guard;
+    m->bert.pooler.dense.weight.select(0, 3).fill_(NAN);
+  }
+  const std::vector<float> before = weights(*m);
+  try {
+    trainer(*m, arguments("nan")).train();
+    FAIL() << "a NaN loss was accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("step 1 has loss nan"), std::string::npos) << error.what();
+  }
+  expect_same_bits(weights(*m), before);
+}
+
 TEST_F(TrainerTest, EvaluationIsExactForARaggedLastBatch) {
   const auto m = model();
   TrainingArguments args = arguments("eval");
