@@ -17,7 +17,8 @@ std::int64_t round_up(std::int64_t n, std::int64_t granule) { return (n + granul
 void check_parameter(const Parameter& parameter, const Tensor& first) {
   const Tensor& tensor = parameter.tensor;
   if (tensor.dtype() != Dtype::f32 && tensor.dtype() != Dtype::f64)
-    fail(ErrorCode::unsupported, "parameter ", parameter.name, " is ", name(tensor.dtype()), "; flat parameters are f32 or f64");
+    fail(ErrorCode::unsupported, "parameter ", parameter.name, " is ", name(tensor.dtype()),
+         "; flat parameters are f32 or f64");
   if (tensor.dtype() != first.dtype() || tensor.device() != first.device())
     fail(ErrorCode::usage, "parameter ", parameter.name, " is ", name(tensor.dtype()), " on ", tensor.device().str(),
          ", the first one is ", name(first.dtype()), " on ", first.device().str(), "; they must be alike");
@@ -38,9 +39,11 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
       if (first == nullptr) first = &parameter->tensor;
       check_parameter(*parameter, *first);
       const auto same = [&](const Segment& s) { return s.tensor.same(parameter->tensor); };
-      if (const auto tied = std::find_if(flat.segments_.begin(), flat.segments_.end(), same); tied != flat.segments_.end()) {
+      if (const auto tied = std::find_if(flat.segments_.begin(), flat.segments_.end(), same);
+          tied != flat.segments_.end()) {
         if (tied->group != static_cast<int>(g))
-          fail(ErrorCode::usage, "parameter ", parameter->name, " is tied to ", tied->name, " and stands in another group");
+          fail(ErrorCode::usage, "parameter ", parameter->name, " is tied to ", tied->name,
+               " and stands in another group");
         tied->aliases.push_back(std::exchange(tied->name, parameter->name));  // the first given name is the segment's
         continue;
       }
@@ -61,7 +64,8 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
   for (Segment& segment : flat.segments_) {
     flat.view(segment, flat.values_).copy_(segment.tensor.detach());
     const std::size_t size = size_of(options.dtype);
-    segment.tensor.rebind_storage(std::make_shared<Storage>(flat.values_.storage(), static_cast<std::size_t>(segment.offset) * size,
+    segment.tensor.rebind_storage(std::make_shared<Storage>(flat.values_.storage(),
+                                                            static_cast<std::size_t>(segment.offset) * size,
                                                             static_cast<std::size_t>(segment.numel) * size));
     autograd::Meta& meta = segment.tensor.ensure_meta();
     const Tensor old = segment.tensor.grad();

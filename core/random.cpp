@@ -18,13 +18,14 @@ double unit(std::uint32_t bits) { return (static_cast<double>(bits) + 0.5) * 0x1
 /// Calls fn(four 32-bit words) for every four elements and copies its four values into the tensor.
 template <class Fn>
 void fill_by_fours(Tensor& tensor, std::uint64_t seed, std::uint32_t site, Fn&& fn) {
-  if (!kernels::is_floating(tensor.dtype())) fail(ErrorCode::usage, "random values for a ", name(tensor.dtype()), " tensor");
+  if (!kernels::is_floating(tensor.dtype()))
+    fail(ErrorCode::usage, "random values for a ", name(tensor.dtype()), " tensor");
   std::vector<double> values(static_cast<std::size_t>(tensor.numel()));
   for (std::size_t i = 0; i < values.size(); i += 4) {
     const std::uint64_t block = i / 4;
     // Counter words 0 and 2 are a training step and a sample elsewhere; the top bit keeps fills apart from dropout.
-    const kernels::Philox4x32 r = kernels::philox4x32_10(seed, 0x80000000u, site, static_cast<std::uint32_t>(block >> 32),
-                                                         static_cast<std::uint32_t>(block));
+    const kernels::Philox4x32 r = kernels::philox4x32_10(
+        seed, 0x80000000u, site, static_cast<std::uint32_t>(block >> 32), static_cast<std::uint32_t>(block));
     double four[4];
     fn(r.word, four);
     for (std::size_t j = 0; j < 4 && i + j < values.size(); ++j) values[i + j] = four[j];
@@ -43,8 +44,9 @@ StepScope::~StepScope() { t_step = before_; }
 
 const StepScope::State& StepScope::current(const char* who) {
   if (t_step == nullptr)
-    fail(ErrorCode::usage, who, " with p > 0 in training mode needs to know the step: put StepScope(seed, step) around the "
-                                "forward, or call eval()");
+    fail(ErrorCode::usage, who,
+         " with p > 0 in training mode needs to know the step: put StepScope(seed, step) around the "
+         "forward, or call eval()");
   return *t_step;
 }
 

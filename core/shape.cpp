@@ -26,7 +26,8 @@ std::int64_t Shape::numel() const {
 void Shape::push_back(std::int64_t size) { insert(rank_, size); }
 
 void Shape::insert(int d, std::int64_t size) {
-  if (rank_ == kernels::kMaxRank) fail(ErrorCode::unsupported, "tensors have at most ", kernels::kMaxRank, " dimensions");
+  if (rank_ == kernels::kMaxRank)
+    fail(ErrorCode::unsupported, "tensors have at most ", kernels::kMaxRank, " dimensions");
   std::copy_backward(sizes_.begin() + d, sizes_.begin() + rank_, sizes_.begin() + rank_ + 1);
   sizes_[static_cast<std::size_t>(d)] = size;
   ++rank_;

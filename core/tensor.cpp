@@ -134,7 +134,9 @@ double Tensor::item() const {
   return to(Dtype::f64).to(Device::cpu()).contiguous().data<double>()[0];
 }
 
-bool Tensor::uniquely_owned() const { return impl_ != nullptr && impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
+bool Tensor::uniquely_owned() const {
+  return impl_ != nullptr && impl_.use_count() == 1 && impl_->storage.use_count() == 1;
+}
 
 void Tensor::rebind_storage(std::shared_ptr<Storage> storage) {
   impl("rebind_storage");
@@ -184,7 +186,8 @@ Tensor Tensor::grad() const {
 
 void Tensor::set_grad(const Tensor& grad) {
   if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
-    fail(ErrorCode::usage, "a gradient ", name(grad.dtype()), " ", grad.shape(), " for a tensor ", name(dtype()), " ", shape());
+    fail(ErrorCode::usage, "a gradient ", name(grad.dtype()), " ", grad.shape(), " for a tensor ", name(dtype()), " ",
+         shape());
   autograd::Meta& m = ensure_meta();
   if (!m.grad_pinned) {
     m.grad = grad;
@@ -285,7 +288,8 @@ Tensor& Tensor::fill_(double value) {
 Tensor& Tensor::add_(const Tensor& other) {
   check_writable(*this, "add_");
   if (other.dtype() != dtype())
-    fail(ErrorCode::usage, "add_: dtypes ", name(dtype()), " and ", name(other.dtype()), " differ; cast with to(dtype)");
+    fail(ErrorCode::usage, "add_: dtypes ", name(dtype()), " and ", name(other.dtype()),
+         " differ; cast with to(dtype)");
   Tensor target = is_contiguous() ? *this : detach().contiguous();
   const kernels::Binary params{
       .op = kernels::BinaryOp::add,

@@ -42,9 +42,9 @@ Tensor BertEmbeddings::operator()(const Tensor& ids, const Tensor& type_ids, con
       const Tensor z = word_embeddings(in[0]) + token_type_embeddings(in[1]) + position_embeddings(in[2]);
       return dropout(LayerNorm(z), packing);
     }
-    return embedding_layer_norm({word_embeddings.weight, token_type_embeddings.weight, position_embeddings.weight}, in[0],
-                                in[1], in[2], LayerNorm.weight, LayerNorm.bias, LayerNorm.eps, dropout.active_p(),
-                                dropout.site(), packing, word_embeddings.padding_idx);
+    return embedding_layer_norm({word_embeddings.weight, token_type_embeddings.weight, position_embeddings.weight},
+                                in[0], in[1], in[2], LayerNorm.weight, LayerNorm.bias, LayerNorm.eps,
+                                dropout.active_p(), dropout.site(), packing, word_embeddings.padding_idx);
   });
 }
 
@@ -62,7 +62,8 @@ BertSelfAttention::BertSelfAttention(const BertConfig& config)
 
 Tensor BertSelfAttention::operator()(const Tensor& x, const PackingPtr& packing) const {
   if (dropout.has_hooks())
-    fail(ErrorCode::unsupported, dropout.path(), " has a hook; attention probabilities are never in memory, so it cannot run");
+    fail(ErrorCode::unsupported, dropout.path(),
+         " has a hook; attention probabilities are never in memory, so it cannot run");
   return run({x}, [&](Inputs in) {
     return attention(query(in[0]), key(in[0]), value(in[0]), packing, heads_, dropout.active_p(), dropout.site());
   });
@@ -81,8 +82,8 @@ Tensor BertSublayerOutput::operator()(const Tensor& x, const Tensor& residual, c
   return run({x, residual}, [&](Inputs in) {
     if (dense.has_hooks() || LayerNorm.has_hooks() || dropout.has_hooks())
       return LayerNorm(dropout(dense(in[0]), packing) + in[1]);
-    return bias_dropout_residual_layer_norm(linear(in[0], dense.weight), dense.bias, in[1], LayerNorm.weight, LayerNorm.bias,
-                                            LayerNorm.eps, dropout.active_p(), dropout.site(), packing);
+    return bias_dropout_residual_layer_norm(linear(in[0], dense.weight), dense.bias, in[1], LayerNorm.weight,
+                                            LayerNorm.bias, LayerNorm.eps, dropout.active_p(), dropout.site(), packing);
   });
 }
 
@@ -202,7 +203,8 @@ std::vector<std::int64_t> mask_lengths(const Tensor& mask, std::int64_t batch, s
       if (value == 1 && leading == s) ++leading;
       ones += value;
     }
-    if (ones == 0) fail(ErrorCode::usage, "attention_mask keeps no token of sample ", b, "; every sample needs at least one");
+    if (ones == 0)
+      fail(ErrorCode::usage, "attention_mask keeps no token of sample ", b, "; every sample needs at least one");
     prefix = prefix && leading == ones;
     lengths.push_back(ones);
   }
@@ -211,7 +213,8 @@ std::vector<std::int64_t> mask_lengths(const Tensor& mask, std::int64_t batch, s
 
 Rows padded_rows(const BertInputs& inputs) {
   const Tensor& ids = inputs.input_ids;
-  if (ids.rank() != 2) fail(ErrorCode::usage, "input_ids are ", ids.shape(), ", they must be [B, S], or [T] with a packing");
+  if (ids.rank() != 2)
+    fail(ErrorCode::usage, "input_ids are ", ids.shape(), ", they must be [B, S], or [T] with a packing");
   check_grid("input_ids", ids, ids.shape());
   check_grid("attention_mask", inputs.attention_mask, ids.shape());
   check_grid("token_type_ids", inputs.token_type_ids, ids.shape());
@@ -266,7 +269,8 @@ BertModel::Result BertModel::operator()(const BertInputs& inputs) const {
          " positions; truncate with max_length = ", max_positions_);
   const std::vector<std::int32_t> offsets = packing.offsets.to_vector<std::int32_t>();
   for (std::size_t b = 0; b + 1 < offsets.size(); ++b)
-    if (offsets[b] == offsets[b + 1]) fail(ErrorCode::usage, "sequence ", b, " is empty; it needs at least one token to pool");
+    if (offsets[b] == offsets[b + 1])
+      fail(ErrorCode::usage, "sequence ", b, " is empty; it needs at least one token to pool");
   Result result;
   result.packing = rows.packing;
   Tensors states;

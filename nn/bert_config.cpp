@@ -24,7 +24,8 @@ std::map<std::int64_t, std::string> read_labels(const Json& json) {
     labels[id] = value.as<std::string>();
   }
   for (std::int64_t id = 0; id < static_cast<std::int64_t>(labels.size()); ++id)
-    if (!labels.contains(id)) json.refuse("id2label", "name every class from 0 on; " + std::to_string(id) + " is missing");
+    if (!labels.contains(id))
+      json.refuse("id2label", "name every class from 0 on; " + std::to_string(id) + " is missing");
   return labels;
 }
 
@@ -93,12 +94,13 @@ void BertConfig::validate() const {
   require_probability("hidden_dropout_prob", hidden_dropout_prob);
   require_probability("attention_probs_dropout_prob", attention_probs_dropout_prob);
   if (classifier_dropout) require_probability("classifier_dropout", *classifier_dropout);
-  require(layer_norm_eps > 0 && std::isfinite(layer_norm_eps), "layer_norm_eps", layer_norm_eps, "be positive and finite");
+  require(layer_norm_eps > 0 && std::isfinite(layer_norm_eps), "layer_norm_eps", layer_norm_eps,
+          "be positive and finite");
   require(initializer_range >= 0 && std::isfinite(initializer_range), "initializer_range", initializer_range,
           "be finite and not negative");
   require(pad_token_id >= 0 && pad_token_id < vocab_size, "pad_token_id", pad_token_id, "be smaller than vocab_size");
-  require(hidden_act == "gelu" || hidden_act == "gelu_new" || hidden_act == "relu" || hidden_act == "silu", "hidden_act",
-          "\"" + hidden_act + "\"", "be gelu, gelu_new, relu or silu");
+  require(hidden_act == "gelu" || hidden_act == "gelu_new" || hidden_act == "relu" || hidden_act == "silu",
+          "hidden_act", "\"" + hidden_act + "\"", "be gelu, gelu_new, relu or silu");
   require(problem_type.empty() || problem_type == "regression" || problem_type == "single_label_classification" ||
               problem_type == "multi_label_classification",
           "problem_type", "\"" + problem_type + "\"",

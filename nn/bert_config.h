@@ -30,7 +30,7 @@ struct BertConfig {
   std::optional<double> classifier_dropout;   ///< hidden_dropout_prob where not set
   std::int64_t num_labels = 2;
   std::map<std::int64_t, std::string> id2label;   ///< empty: LABEL_0, LABEL_1 ...
-  std::string problem_type;                   ///< "", regression, single_label_classification, multi_label_classification
+  std::string problem_type;  ///< "", regression, single_label_classification, multi_label_classification
 
   std::int64_t head_size() const { return hidden_size / num_attention_heads; }
   /// Name of a class: id2label, or LABEL_<id>.

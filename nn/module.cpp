@@ -38,7 +38,8 @@ ParameterList Module::named_buffers() const {
 std::vector<std::pair<std::string, Module*>> Module::named_modules() {
   std::vector<std::pair<std::string, Module*>> list{{"", this}};
   for (const auto& [name, child] : children_)
-    for (const auto& [below, module] : child->named_modules()) list.emplace_back(below.empty() ? name : joined(name, below), module);
+    for (const auto& [below, module] : child->named_modules())
+      list.emplace_back(below.empty() ? name : joined(name, below), module);
   return list;
 }
 
@@ -80,7 +81,8 @@ void Module::cast(Dtype dtype, std::vector<std::pair<Tensor, Tensor>>& done) {
   for (auto* list : {&parameters_, &buffers_})
     for (const auto& [name, tensor] : *list) {
       if (tensor->dtype() == dtype || !kernels::is_floating(tensor->dtype())) continue;
-      const auto tied = std::find_if(done.begin(), done.end(), [&](const auto& pair) { return pair.first.same(*tensor); });
+      const auto tied =
+          std::find_if(done.begin(), done.end(), [&](const auto& pair) { return pair.first.same(*tensor); });
       if (tied != done.end()) {
         *tensor = tied->second;
         continue;

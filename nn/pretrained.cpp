@@ -23,7 +23,8 @@ bool is_ignored(std::string_view name) {
 std::string model_name(std::string name) {
   for (const auto& [old_suffix, suffix] : {std::pair{"LayerNorm.gamma", "LayerNorm.weight"},
                                            std::pair{"LayerNorm.beta", "LayerNorm.bias"}})
-    if (name.ends_with(old_suffix)) name.replace(name.size() - std::string_view(old_suffix).size(), std::string::npos, suffix);
+    if (name.ends_with(old_suffix))
+      name.replace(name.size() - std::string_view(old_suffix).size(), std::string::npos, suffix);
   for (const char* part : {"embeddings.", "encoder.", "pooler."})
     if (name.starts_with(part)) return "bert." + name;
   return name;
@@ -44,8 +45,8 @@ void check_size(const BertConfig& c, const std::filesystem::path& weights) {
   const double elements = rows * h + static_cast<double>(c.num_hidden_layers) * (4 * h * h + 2 * h * i) + h * h;
   const auto bytes = std::filesystem::file_size(weights);
   if (2 * elements > static_cast<double>(bytes))  // no dtype has less than 2 bytes
-    fail(ErrorCode::bad_input, weights.string(), " has ", bytes, " bytes, the model of config.json has at least ", elements,
-         " parameters; config.json and the weights do not belong together");
+    fail(ErrorCode::bad_input, weights.string(), " has ", bytes, " bytes, the model of config.json has at least ",
+         elements, " parameters; config.json and the weights do not belong together");
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -68,10 +69,12 @@ LoadReport load_weights(BertForSequenceClassification& model, const std::filesys
       continue;
     }
     const std::string name = model_name(entry.name);
-    const auto at = std::find_if(parameters.begin(), parameters.end(), [&](const Parameter& p) { return p.name == name; });
+    const auto at =
+        std::find_if(parameters.begin(), parameters.end(), [&](const Parameter& p) { return p.name == name; });
     if (at == parameters.end())
-      fail(ErrorCode::bad_input, path.string(), ": tensor \"", entry.name, "\" is no parameter of this BERT classifier with ",
-           model.config.num_hidden_layers, " layers; config.json and the weights do not belong together");
+      fail(ErrorCode::bad_input, path.string(), ": tensor \"", entry.name,
+           "\" is no parameter of this BERT classifier with ", model.config.num_hidden_layers,
+           " layers; config.json and the weights do not belong together");
     if (!kernels::is_floating(entry.dtype) || Shape(entry.shape) != at->tensor.shape())
       fail(ErrorCode::bad_input, path.string(), ": tensor \"", entry.name, "\" is ", kernels::name(entry.dtype), " ",
            Shape(entry.shape), ", the model of config.json needs a floating tensor ", at->tensor.shape());

@@ -24,7 +24,7 @@ struct PretrainedOptions {
 /// What loading found.
 struct LoadReport {
   std::vector<std::string> newly_initialized;   ///< parameters that the file does not have (the classifier's)
-  std::vector<std::string> ignored;             ///< tensors of the file that the model does not use (pre-training heads)
+  std::vector<std::string> ignored;  ///< tensors of the file that the model does not use (pre-training heads)
 };
 
 /// Reads `folder`/config.json and `folder`/model.safetensors. Names with and without the prefix "bert." are accepted, and

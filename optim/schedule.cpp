@@ -25,7 +25,8 @@ Schedule get_scheduler(const std::string& name, std::int64_t warmup_steps, std::
                                     std::pair{"constant", Schedule::Kind::constant},
                                     std::pair{"constant_with_warmup", Schedule::Kind::constant_with_warmup}})
     if (name == known) return {kind, warmup_steps, total_steps};
-  fail(ErrorCode::usage, "lr_scheduler_type is \"", name, "\", it must be linear, cosine, constant or constant_with_warmup");
+  fail(ErrorCode::usage, "lr_scheduler_type is \"", name,
+       "\", it must be linear, cosine, constant or constant_with_warmup");
 }
 
 }  // namespace sinter::optim

@@ -65,9 +65,9 @@ Json sinter_state(const RunParts& run) {
   return json;
 }
 
-void write_optimizer(const optim::AdamW& optimizer, OutputFile& out) {
+void write_optimizer(optim::AdamW& optimizer, OutputFile& out) {
   std::vector<SafetensorsTensor> tensors;
-  const auto state = const_cast<optim::AdamW&>(optimizer).state_tensors();
+  const auto state = optimizer.state_tensors();
   for (const auto& [name, tensor] : state)
     tensors.push_back({name, tensor.dtype(), {tensor.shape().begin(), tensor.shape().end()}, tensor.data()});
   write_safetensors(out, tensors);
@@ -76,8 +76,8 @@ void write_optimizer(const optim::AdamW& optimizer, OutputFile& out) {
 void check_same_run(const std::filesystem::path& file, const Json& saved, const Json& now) {
   for (const auto& [key, value] : now.items())
     if (saved.at(key) != value)
-      fail(ErrorCode::usage, file.string(), ": the run had ", key, " = ", saved.at(key).dump(), ", this one has ", value.dump(),
-           "; a run resumes bit for bit only with the same data and batches");
+      fail(ErrorCode::usage, file.string(), ": the run had ", key, " = ", saved.at(key).dump(), ", this one has ",
+           value.dump(), "; a run resumes bit for bit only with the same data and batches");
 }
 
 }  // namespace
@@ -99,7 +99,8 @@ void save_checkpoint(const std::filesystem::path& path, const RunParts& run) {
 }
 
 void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
-  if (!std::filesystem::is_directory(folder)) fail(ErrorCode::not_found, "Can't find a valid checkpoint at ", folder.string());
+  if (!std::filesystem::is_directory(folder))
+    fail(ErrorCode::not_found, "Can't find a valid checkpoint at ", folder.string());
   if (const auto faults = verify_manifest(folder); !faults.empty())
     fail(ErrorCode::bad_input, "Can't find a valid checkpoint at ", folder.string(), ": ", faults.front());
   const std::filesystem::path state_file = folder / "sinter_state.json";

@@ -51,8 +51,8 @@ void Progress::draw() {
   const double rate = elapsed > 0 ? static_cast<double>(done_ - first_) / elapsed : 0;
   std::string bar(static_cast<std::size_t>(share * kWidth), '#');
   bar.resize(kWidth, '.');
-  std::fprintf(stderr, "\r\033[K%s %3.0f%% [%s] %lld/%lld  %s<%s  %.1f steps/s", title_.c_str(), 100 * share, bar.c_str(),
-               static_cast<long long>(done_), static_cast<long long>(total_), clock_text(elapsed).c_str(),
+  std::fprintf(stderr, "\r\033[K%s %3.0f%% [%s] %lld/%lld  %s<%s  %.1f steps/s", title_.c_str(), 100 * share,
+               bar.c_str(), static_cast<long long>(done_), static_cast<long long>(total_), clock_text(elapsed).c_str(),
                clock_text(rate > 0 ? static_cast<double>(total_ - done_) / rate : 0).c_str(), rate);
   std::fflush(stderr);
 }

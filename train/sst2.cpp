@@ -64,7 +64,8 @@ train::TrainingArguments sst2_defaults() {
 void add_options(CLI::App& app, Options& o) {
   train::TrainingArguments& a = o.args;
   const char* data = "Data and model";
-  app.add_option("--data_dir", o.data_dir, "Folder with SST-2's train.tsv and dev.tsv; generated reviews where not given")
+  app.add_option("--data_dir", o.data_dir,
+                 "Folder with SST-2's train.tsv and dev.tsv; generated reviews where not given")
       ->group(data);
   app.add_option("--model_name_or_path", o.model_name_or_path,
                  "Model folder: config.json, model.safetensors, vocab.txt; a new small BERT where not given")
@@ -78,27 +79,34 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("--do_eval", o.do_eval, "Evaluate at the end")->group(run);
   app.add_option("--output_dir", a.output_dir, "Where checkpoints, the model and the metrics go")->group(run);
   app.add_flag("--overwrite_output_dir", a.overwrite_output_dir, "Accept an output_dir that is not empty")->group(run);
-  app.add_option("--resume_from_checkpoint", o.resume_from_checkpoint, "A checkpoint folder, or true for the newest")->group(run);
+  app.add_option("--resume_from_checkpoint", o.resume_from_checkpoint, "A checkpoint folder, or true for the newest")
+      ->group(run);
   app.add_option("--seed", a.seed, "Of dropout and new parameters")->group(run);
   app.add_option("--data_seed", a.data_seed, "Of the order of the data; --seed where not given")->group(run);
-  app.add_option("--num_threads", o.num_threads, "CPU threads; all cores where not given. Never changes a result")->group(run);
+  app.add_option("--num_threads", o.num_threads, "CPU threads; all cores where not given. Never changes a result")
+      ->group(run);
   app.add_option("--cpu_isa", o.cpu_isa, "avx2 or avx512; the best where not given")->group(run);
   app.add_flag("--disable_tqdm", a.disable_tqdm, "No progress bar")->group(run);
 
   const char* training = "Training";
-  app.add_option("--per_device_train_batch_size", a.per_device_train_batch_size, "Samples of a micro-batch")->group(training);
-  app.add_option("--per_device_eval_batch_size", a.per_device_eval_batch_size, "Samples of an evaluation batch")->group(training);
-  app.add_option("--gradient_accumulation_steps", a.gradient_accumulation_steps, "Micro-batches of an update")->group(training);
+  app.add_option("--per_device_train_batch_size", a.per_device_train_batch_size, "Samples of a micro-batch")
+      ->group(training);
+  app.add_option("--per_device_eval_batch_size", a.per_device_eval_batch_size, "Samples of an evaluation batch")
+      ->group(training);
+  app.add_option("--gradient_accumulation_steps", a.gradient_accumulation_steps, "Micro-batches of an update")
+      ->group(training);
   app.add_option("--num_train_epochs", a.num_train_epochs, "Passes over the data, may be fractional")->group(training);
   app.add_option("--max_steps", a.max_steps, "Updates; wins over --num_train_epochs when positive")->group(training);
-  app.add_flag("--dataloader_drop_last", a.dataloader_drop_last, "Drop a last incomplete training batch")->group(training);
+  app.add_flag("--dataloader_drop_last", a.dataloader_drop_last, "Drop a last incomplete training batch")
+      ->group(training);
   app.add_option("--learning_rate", a.learning_rate, "Peak learning rate")->group(training);
   app.add_option("--weight_decay", a.weight_decay, "Of weights, not of biases and LayerNorms")->group(training);
   app.add_option("--adam_beta1", a.adam_beta1, "AdamW's beta1")->group(training);
   app.add_option("--adam_beta2", a.adam_beta2, "AdamW's beta2")->group(training);
   app.add_option("--adam_epsilon", a.adam_epsilon, "AdamW's epsilon")->group(training);
   app.add_option("--max_grad_norm", a.max_grad_norm, "Gradients are clipped to this norm; 0: never")->group(training);
-  app.add_option("--lr_scheduler_type", a.lr_scheduler_type, "linear, cosine, constant, constant_with_warmup")->group(training);
+  app.add_option("--lr_scheduler_type", a.lr_scheduler_type, "linear, cosine, constant, constant_with_warmup")
+      ->group(training);
   app.add_option("--warmup_steps", a.warmup_steps, "Updates of warm-up")->group(training);
   app.add_option("--warmup_ratio", a.warmup_ratio, "Share of the updates; --warmup_steps wins")->group(training);
 
@@ -143,7 +151,8 @@ void check_options(const Options& o) {
                                     std::pair{"max_eval_samples", o.max_eval_samples}})
     if (value && *value < 1) fail(ErrorCode::usage, name, " is ", *value, ", it must be at least 1");
   if (!o.data_dir.empty() && o.model_name_or_path.empty())
-    fail(ErrorCode::usage, "--data_dir needs --model_name_or_path: a folder with config.json, model.safetensors and vocab.txt");
+    fail(ErrorCode::usage,
+         "--data_dir needs --model_name_or_path: a folder with config.json, model.safetensors and vocab.txt");
   if (!o.cpu_isa.empty() && o.cpu_isa != "avx2" && o.cpu_isa != "avx512")
     fail(ErrorCode::usage, "cpu_isa is \"", o.cpu_isa, "\", it must be avx2 or avx512");
   if (o.num_threads < 0) fail(ErrorCode::usage, "num_threads is ", o.num_threads, ", it must be at least 1");
@@ -188,9 +197,9 @@ int run(Options& o) {
               o.data_dir.empty() ? "generated reviews" : o.data_dir.c_str(), static_cast<long long>(train_set.size()),
               static_cast<long long>(eval_set.size()));
   std::printf("model: BERT, %lld layers, hidden size %lld, %lld parameters; cpu (%s), %d threads\n",
-              static_cast<long long>(model->config.num_hidden_layers), static_cast<long long>(model->config.hidden_size),
-              static_cast<long long>(model->num_parameters()), runtime.backend(Device::cpu()).description,
-              runtime.num_threads());
+              static_cast<long long>(model->config.num_hidden_layers),
+              static_cast<long long>(model->config.hidden_size), static_cast<long long>(model->num_parameters()),
+              runtime.backend(Device::cpu()).description, runtime.num_threads());
   std::fflush(stdout);
 
   train::Trainer trainer({.model = *model, .args = o.args, .train_dataset = &train_set, .eval_dataset = &eval_set,
@@ -198,8 +207,9 @@ int run(Options& o) {
   if (o.do_train) {
     const train::TrainOutput output = trainer.train(o.resume_from_checkpoint);
     if (output.stopped_by_signal != 0) {
-      std::printf("stopped by signal %d at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
-                  output.stopped_by_signal, static_cast<long long>(output.global_step), o.args.output_dir.c_str());
+      std::printf(
+          "stopped by signal %d at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
+          output.stopped_by_signal, static_cast<long long>(output.global_step), o.args.output_dir.c_str());
       return 128 + output.stopped_by_signal;
     }
     trainer.save_model();
@@ -227,7 +237,9 @@ int main(int argc, char** argv) {
     return std::string_view(arg).starts_with("--data_dir");
   });
   options.args = real_data ? sst2_defaults() : review_defaults();
-  CLI::App app("Fine-tunes BERT for sentence classification. Without options: trains a small BERT on generated reviews.", "sst2");
+  CLI::App app(
+      "Fine-tunes BERT for sentence classification. Without options: trains a small BERT on generated reviews.",
+      "sst2");
   app.option_defaults()->always_capture_default();
   add_options(app, options);
   try {

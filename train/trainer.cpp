@@ -41,7 +41,8 @@ void check_dataset(const char* what, const TokenizedDataset& dataset, std::int64
     fail(ErrorCode::usage, what, " has ", dataset.encodings.size(), " samples and ", dataset.labels.size(), " labels");
   for (std::size_t i = 0; i < dataset.labels.size(); ++i)
     if (dataset.labels[i] < 0 || dataset.labels[i] >= num_labels)
-      fail(ErrorCode::usage, what, ": label ", i, " is ", dataset.labels[i], ", it must lie between 0 and ", num_labels - 1);
+      fail(ErrorCode::usage, what, ": label ", i, " is ", dataset.labels[i], ", it must lie between 0 and ",
+           num_labels - 1);
 }
 
 }  // namespace
@@ -83,11 +84,13 @@ Trainer::Plan Trainer::make_plan() const {
   const std::int64_t batch = args.per_device_train_batch_size;
   plan.batches_per_epoch = args.dataloader_drop_last ? plan.samples / batch : (plan.samples + batch - 1) / batch;
   if (plan.batches_per_epoch == 0)
-    fail(ErrorCode::usage, "dataloader_drop_last drops every sample: ", plan.samples, " samples do not fill one batch of ", batch);
+    fail(ErrorCode::usage, "dataloader_drop_last drops every sample: ", plan.samples,
+         " samples do not fill one batch of ", batch);
   const std::int64_t accumulation = args.gradient_accumulation_steps;
   plan.updates_per_epoch = (plan.batches_per_epoch + accumulation - 1) / accumulation;
   const auto updates = static_cast<double>(plan.updates_per_epoch);
-  plan.max_steps = args.max_steps > 0 ? args.max_steps : static_cast<std::int64_t>(std::ceil(args.num_train_epochs * updates));
+  plan.max_steps =
+      args.max_steps > 0 ? args.max_steps : static_cast<std::int64_t>(std::ceil(args.num_train_epochs * updates));
   plan.epochs = args.max_steps > 0 ? (plan.max_steps + plan.updates_per_epoch - 1) / plan.updates_per_epoch
                                    : static_cast<std::int64_t>(std::ceil(args.num_train_epochs));
   return plan;
@@ -107,8 +110,9 @@ void Trainer::prepare_output_dir(bool resuming) const {
 
 optim::AdamW Trainer::make_optimizer() const {
   const TrainingArguments& args = parts_.args;
-  return optim::AdamW(optim::decay_groups(parts_.model.named_parameters(), args.weight_decay),
-                      {.lr = args.learning_rate, .beta1 = args.adam_beta1, .beta2 = args.adam_beta2, .eps = args.adam_epsilon});
+  return optim::AdamW(
+      optim::decay_groups(parts_.model.named_parameters(), args.weight_decay),
+      {.lr = args.learning_rate, .beta1 = args.adam_beta1, .beta2 = args.adam_beta2, .eps = args.adam_epsilon});
 }
 
 RunParts Trainer::run_parts(optim::AdamW& optimizer) {
@@ -118,9 +122,10 @@ RunParts Trainer::run_parts(optim::AdamW& optimizer) {
 TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpoint) {
   const TrainingArguments& args = parts_.args;
   const Plan plan = make_plan();
-  const std::int64_t warmup = args.warmup_steps > 0
-                                  ? args.warmup_steps
-                                  : static_cast<std::int64_t>(std::ceil(args.warmup_ratio * static_cast<double>(plan.max_steps)));
+  const std::int64_t warmup =
+      args.warmup_steps > 0
+          ? args.warmup_steps
+          : static_cast<std::int64_t>(std::ceil(args.warmup_ratio * static_cast<double>(plan.max_steps)));
   const optim::Schedule schedule = optim::get_scheduler(args.lr_scheduler_type, warmup, plan.max_steps);
   std::optional<std::filesystem::path> checkpoint;
   if (resume_from_checkpoint == "true") {
@@ -191,9 +196,9 @@ Trainer::Update Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, s
   Update update{.learning_rate = optimizer.lr()};
   for (std::int64_t at = begin; at < end; at += args.per_device_train_batch_size) {
     const std::int64_t size = std::min(args.per_device_train_batch_size, end - at);
-    const data::Batch batch =
-        (*parts_.data_collator)(parts_.train_dataset->encodings, parts_.train_dataset->labels,
-                                order.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size)), at - begin);
+    const data::Batch batch = (*parts_.data_collator)(
+        parts_.train_dataset->encodings, parts_.train_dataset->labels,
+        order.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size)), at - begin);
     const StepScope step(args.seed, static_cast<std::uint32_t>(state_.global_step),
                          static_cast<std::uint32_t>(batch.first_sample));
     const nn::BertOutput output = parts_.model(to_inputs(batch, static_cast<double>(end - begin)));
@@ -210,7 +215,8 @@ Trainer::Update Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, s
   }
   if (!finite)
     fail(ErrorCode::bad_input, "step ", state_.global_step + 1, " has loss ", update.loss, " and gradient norm ",
-         update.grad_norm, ", which must be finite; the weights are as before it: lower learning_rate or look at the data");
+         update.grad_norm,
+         ", which must be finite; the weights are as before it: lower learning_rate or look at the data");
   optimizer.step(coefficient);
   return update;
 }

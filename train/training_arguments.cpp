@@ -20,17 +20,21 @@ void require_strategy(const char* field, const std::string& value) {
 
 void TrainingArguments::validate() const {
   require(!output_dir.empty(), "output_dir", "\"\"", "name a folder");
-  require(per_device_train_batch_size >= 1, "per_device_train_batch_size", per_device_train_batch_size, "be at least 1");
+  require(per_device_train_batch_size >= 1, "per_device_train_batch_size", per_device_train_batch_size,
+          "be at least 1");
   require(per_device_eval_batch_size >= 1, "per_device_eval_batch_size", per_device_eval_batch_size, "be at least 1");
-  require(gradient_accumulation_steps >= 1, "gradient_accumulation_steps", gradient_accumulation_steps, "be at least 1");
+  require(gradient_accumulation_steps >= 1, "gradient_accumulation_steps", gradient_accumulation_steps,
+          "be at least 1");
   require(std::isfinite(num_train_epochs) && num_train_epochs >= 0, "num_train_epochs", num_train_epochs,
           "be finite and not negative");
-  require(std::isfinite(learning_rate) && learning_rate >= 0, "learning_rate", learning_rate, "be finite and not negative");
+  require(std::isfinite(learning_rate) && learning_rate >= 0, "learning_rate", learning_rate,
+          "be finite and not negative");
   require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", weight_decay, "be finite and not negative");
   require(adam_beta1 >= 0 && adam_beta1 < 1, "adam_beta1", adam_beta1, "lie in [0, 1)");
   require(adam_beta2 >= 0 && adam_beta2 < 1, "adam_beta2", adam_beta2, "lie in [0, 1)");
   require(std::isfinite(adam_epsilon) && adam_epsilon >= 0, "adam_epsilon", adam_epsilon, "be finite and not negative");
-  require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "max_grad_norm", max_grad_norm, "be finite and not negative");
+  require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "max_grad_norm", max_grad_norm,
+          "be finite and not negative");
   require(warmup_steps >= 0, "warmup_steps", warmup_steps, "not be negative");
   require(warmup_ratio >= 0 && warmup_ratio <= 1, "warmup_ratio", warmup_ratio, "lie in [0, 1]");
   require_strategy("logging_strategy", logging_strategy);

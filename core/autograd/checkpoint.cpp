@@ -41,7 +41,8 @@ Tensors recompute_and_differentiate(Backward& ctx, const void* raw, Inputs grad)
   return grads;
 }
 
-constexpr OpRow checkpoint_row = {"checkpoint", {}, {}, nullptr, recompute_and_differentiate, nullptr, nullptr, nullptr, nullptr};
+constexpr OpRow checkpoint_row = {"checkpoint", {},      {},      nullptr, recompute_and_differentiate,
+                                  nullptr,      nullptr, nullptr, nullptr};
 
 }  // namespace
 

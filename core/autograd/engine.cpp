@@ -29,7 +29,8 @@ Tensor sum(Tensor a, const Tensor& b, bool create_graph) {
 void accumulate_into_leaf(const Tensor& leaf, const Tensor& gradient, bool create_graph) {
   Meta& meta = leaf.ensure_meta();
   if (!meta.grad.defined()) {
-    meta.grad = create_graph ? gradient : (gradient.uniquely_owned() && gradient.is_contiguous() ? gradient : gradient.clone());
+    meta.grad =
+        create_graph ? gradient : (gradient.uniquely_owned() && gradient.is_contiguous() ? gradient : gradient.clone());
   } else if (meta.grad_pinned) {
     if (create_graph)
       fail(ErrorCode::unsupported, "create_graph cannot accumulate into a gradient that lives in a flat buffer; use "
@@ -133,7 +134,8 @@ class Pass {
     for (const auto& hook : node.pre_hooks) hook(node, gradients);
     if (is_leaf) {
       if (!accumulate_) return;
-      if (gradients[0].defined()) accumulate_into_leaf(node.leaf, std::exchange(gradients[0], {}), options_.create_graph);
+      if (gradients[0].defined())
+        accumulate_into_leaf(node.leaf, std::exchange(gradients[0], {}), options_.create_graph);
       if (t_leaf_ready) t_leaf_ready(node.leaf);
       return;
     }
@@ -147,8 +149,9 @@ class Pass {
       if (!gradients[i].defined()) gradients[i] = Tensor::zeros(node.outputs[i].shape, node.outputs[i].options);
     if (options_.create_graph && !node.op->flags.second_order)
       fail(ErrorCode::unsupported, node.describe(), " cannot be differentiated twice",
-           node.op->twin != nullptr ? "; set autograd::SecondOrderGuard before the forward, so that its composed twin runs"
-                                    : "");
+           node.op->twin != nullptr
+               ? "; set autograd::SecondOrderGuard before the forward, so that its composed twin runs"
+               : "");
     Tensors results;
     {
       const GradModeGuard mode(options_.create_graph);
@@ -177,8 +180,8 @@ class Pass {
     // 0 * x is 0 for finite x and NaN otherwise.
     const double probe = sinter::sum(mul(gradient, 0.0)).item();
     if (probe == 0) return;
-    fail(ErrorCode::usage, "the backward of ", node.describe(), " (node ", node.seq, ") gave a gradient of input ", input, " ",
-         gradient.shape(), " that is not finite");
+    fail(ErrorCode::usage, "the backward of ", node.describe(), " (node ", node.seq, ") gave a gradient of input ",
+         input, " ", gradient.shape(), " that is not finite");
   }
 
   BackwardOptions options_;
@@ -205,17 +208,19 @@ void add_roots(Pass& pass, Inputs roots, Inputs gradients) {
     fail(ErrorCode::usage, "backward got ", gradients.size(), " gradients for ", roots.size(), " tensors");
   for (std::size_t i = 0; i < roots.size(); ++i) {
     if (!roots[i].requires_grad())
-      fail(ErrorCode::usage, "backward of a tensor ", roots[i].shape(), " that does not require grad: nothing that requires "
-                             "grad went into it, or it was computed inside NoGradGuard");
+      fail(ErrorCode::usage, "backward of a tensor ", roots[i].shape(),
+           " that does not require grad: nothing that requires "
+           "grad went into it, or it was computed inside NoGradGuard");
     Tensor gradient = i < gradients.size() ? gradients[i] : Tensor();
     if (!gradient.defined()) {
       if (roots[i].numel() != 1)
-        fail(ErrorCode::usage, "backward of a tensor ", roots[i].shape(), " needs a gradient of that shape; only a tensor of "
-                               "one element has the default of 1");
+        fail(ErrorCode::usage, "backward of a tensor ", roots[i].shape(),
+             " needs a gradient of that shape; only a tensor of "
+             "one element has the default of 1");
       gradient = Tensor::ones(roots[i].shape(), roots[i].options());
     } else if (gradient.shape() != roots[i].shape() || gradient.dtype() != roots[i].dtype()) {
-      fail(ErrorCode::usage, "backward got a gradient ", name(gradient.dtype()), " ", gradient.shape(), " for a tensor ",
-           name(roots[i].dtype()), " ", roots[i].shape());
+      fail(ErrorCode::usage, "backward got a gradient ", name(gradient.dtype()), " ", gradient.shape(),
+           " for a tensor ", name(roots[i].dtype()), " ", roots[i].shape());
     }
     pass.add_root(gradient_edge(roots[i]), gradient);
   }

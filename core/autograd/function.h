@@ -98,7 +98,8 @@ class Function {
     return Derived::backward(context, grad);
   }
 
-  static constexpr OpRow row = {row_name(), {.second_order = true}, {}, nullptr, run_backward, nullptr, nullptr, nullptr, nullptr};
+  static constexpr OpRow row = {
+      row_name(), {.second_order = true}, {}, nullptr, run_backward, nullptr, nullptr, nullptr, nullptr};
 };
 
 }  // namespace sinter::autograd

@@ -75,9 +75,9 @@ Tensor SavedTensor::unpack(const Node& owner, std::size_t index) const {
   if (!tensor_.defined()) return tensor_;
   const Storage& storage = *tensor_.storage();
   if (storage.version() != version_)
-    fail(ErrorCode::usage, owner.describe(), ": tensor ", index, " ", tensor_.shape(), " saved for backward was at version ",
-         version_, " and is at version ", storage.version(), " now; last written by ", storage.last_writer(),
-         "; write to a copy, or after backward");
+    fail(ErrorCode::usage, owner.describe(), ": tensor ", index, " ", tensor_.shape(),
+         " saved for backward was at version ", version_, " and is at version ", storage.version(),
+         " now; last written by ", storage.last_writer(), "; write to a copy, or after backward");
   if (output_nr_ < 0) return tensor_;
   Tensor alias = tensor_.detach();
   Meta& meta = alias.ensure_meta();

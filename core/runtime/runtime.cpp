@@ -24,7 +24,8 @@ Runtime& Runtime::instance() {
 
 Runtime::Runtime() : cpu_(&kernels::cpu_module()) {
   if (cpu_->entry_count == 0)
-    fail(ErrorCode::not_found, "sinter's CPU kernels need a processor with AVX2 and FMA (x86-64-v3); this one has neither");
+    fail(ErrorCode::not_found,
+         "sinter's CPU kernels need a processor with AVX2 and FMA (x86-64-v3); this one has neither");
   set_cpu_isa(kernels::cpu_has(kernels::CpuIsa::avx512) ? kernels::CpuIsa::avx512 : kernels::CpuIsa::avx2);
   cpu_allocator_ = std::make_unique<CachingAllocator>(*cpu_->device, 0);
   pool_ = std::make_unique<ThreadPool>(ThreadPool::available_cores());
@@ -74,7 +75,8 @@ const kernels::KernelEntry& Runtime::entry(Device device, kernels::KernelId id) 
 
 void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, const void* params, const char* op) {
   const kernels::KernelEntry& row = entry(device, id);
-  if (row.params_size != size) fail(ErrorCode::internal, kernels::name(id), ": params of ", size, " bytes, not ", row.params_size);
+  if (row.params_size != size)
+    fail(ErrorCode::internal, kernels::name(id), ": params of ", size, " bytes, not ", row.params_size);
   kernels::Status status = row.supports(params);
   if (status.ok()) {
     const kernels::FlushDenormals flush;

@@ -17,8 +17,8 @@ int main() {
   const auto reviews = data::generate_reviews().train.examples;
   const data::BertTokenizer tokenizer(data::review_vocabulary());
   const auto encodings = tokenizer.encode_batch(reviews.sentence);
-  nn::BertForSequenceClassification model({.vocab_size = tokenizer.vocab_size(), .hidden_size = 64, .num_hidden_layers = 2,
-                                           .num_attention_heads = 2, .intermediate_size = 256});
+  nn::BertForSequenceClassification model({.vocab_size = tokenizer.vocab_size(), .hidden_size = 64,
+                                           .num_hidden_layers = 2, .num_attention_heads = 2, .intermediate_size = 256});
   nn::init_weights(model, 0.02, /*seed=*/42);
 
   const int steps = 750;  // three epochs
