@@ -18,13 +18,18 @@ void check_indices(const char* op, const char* what, const Tensor& index, std::i
 
 namespace {
 
-/// Fills the sizes of a gather kernel from the big tensor's shape, the dimension, and the number of indices along it.
+/// Runs a kernel of kernels/gather.h along dimension d: `big`, which is src or dst, has n places there, and `index` names
+/// m of them.
 template <class Params>
-Params gather_params(const Tensor& big, int d, std::int64_t m) {
+void launch(const char* op, const Tensor& big, int d, const Tensor& index, std::int64_t m, const Tensor& src,
+            const Tensor& dst) {
   Params params{.dtype = big.dtype(), .outer = 1, .n = big.size(d), .inner = 1, .m = m};
   for (int i = 0; i < big.rank(); ++i)
     if (i != d) (i < d ? params.outer : params.inner) *= big.size(i);
-  return params;
+  params.src = src.data();
+  params.index = index.data<std::int64_t>();
+  params.dst = dst.data();
+  Runtime::instance().launch(big.device(), params, op);
 }
 
 struct DimAttrs {
@@ -42,11 +47,7 @@ struct IndexSelect {
     Shape shape = x.shape();
     shape[attrs.d] = index.numel();
     Tensor out = Tensor::empty(shape, x.options());
-    auto params = gather_params<kernels::IndexSelect>(x, attrs.d, index.numel());
-    params.src = x.data();
-    params.index = index.data<std::int64_t>();
-    params.dst = out.data();
-    Runtime::instance().launch(x.device(), params, name);
+    launch<kernels::IndexSelect>(name, x, attrs.d, index, index.numel(), x, out);
     ctx.save({index});
     return {out};
   }
@@ -67,11 +68,7 @@ struct IndexAdd {
     expected[attrs.d] = index.numel();
     check_shape(name, "source", source, expected);
     Tensor out = in[0].clone();
-    auto params = gather_params<kernels::IndexAdd>(out, attrs.d, index.numel());
-    params.src = source.data();
-    params.index = index.data<std::int64_t>();
-    params.dst = out.data();
-    Runtime::instance().launch(out.device(), params, name);
+    launch<kernels::IndexAdd>(name, out, attrs.d, index, index.numel(), source, out);
     ctx.save({index});
     return {out};
   }
@@ -96,11 +93,7 @@ struct Gather {
     const Tensor x = in[0].contiguous(), index = in[1].contiguous();
     check_gather_index(name, x, attrs.d, index);
     Tensor out = Tensor::empty(index.shape(), x.options());
-    auto params = gather_params<kernels::Gather>(x, attrs.d, index.size(attrs.d));
-    params.src = x.data();
-    params.index = index.data<std::int64_t>();
-    params.dst = out.data();
-    Runtime::instance().launch(x.device(), params, name);
+    launch<kernels::Gather>(name, x, attrs.d, index, index.size(attrs.d), x, out);
     ctx.save({index});
     return {out};
   }
@@ -119,11 +112,7 @@ struct ScatterAdd {
     check_gather_index(name, in[0], attrs.d, index);
     check_shape(name, "source", source, index.shape());
     Tensor out = in[0].clone();
-    auto params = gather_params<kernels::ScatterAdd>(out, attrs.d, index.size(attrs.d));
-    params.src = source.data();
-    params.index = index.data<std::int64_t>();
-    params.dst = out.data();
-    Runtime::instance().launch(out.device(), params, name);
+    launch<kernels::ScatterAdd>(name, out, attrs.d, index, index.size(attrs.d), source, out);
     ctx.save({index});
     return {out};
   }
