@@ -46,7 +46,7 @@ class Module {
   /// Calls fn with every module below this one and then with this one, as in torch.
   void apply(const std::function<void(Module&)>& fn);
   void zero_grad();
-  /// Casts every floating parameter and buffer to f32 or f64; tied ones stay tied. Before an optimizer takes them, not after.
+  /// Casts floating parameters and buffers to f32 or f64; tied ones stay tied. Before an optimizer takes them, not after.
   void to(Dtype dtype);
 
   /// Path from the root: "bert.encoder.layer.3.output"; "" for the root.

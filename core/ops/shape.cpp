@@ -228,7 +228,8 @@ Tensor Tensor::squeeze(int d) const {
 Tensor Tensor::unsqueeze(int d) const {
   Shape target = shape();
   const int place = d < 0 ? d + rank() + 1 : d;
-  if (place < 0 || place > rank()) fail(ErrorCode::usage, "unsqueeze of ", shape(), " at ", d, ", which is out of range");
+  if (place < 0 || place > rank())
+    fail(ErrorCode::usage, "unsqueeze of ", shape(), " at ", d, ", which is out of range");
   target.insert(place, 1);
   return reshape(target);
 }
@@ -236,7 +237,8 @@ Tensor Tensor::unsqueeze(int d) const {
 Tensor Tensor::flatten(int from, int to) const {
   from = shape().dimension(from);
   to = shape().dimension(to);
-  if (from > to) fail(ErrorCode::usage, "flatten of ", shape(), " from dimension ", from, " to ", to, ", which is before it");
+  if (from > to)
+    fail(ErrorCode::usage, "flatten of ", shape(), " from dimension ", from, " to ", to, ", which is before it");
   Shape target;
   for (int d = 0; d < rank(); ++d) {
     if (d > from && d <= to) {

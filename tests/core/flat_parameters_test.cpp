@@ -1,4 +1,4 @@
-// Parameters in flat buffers: layout, tied weights, gradients that stay in place, and state that follows its parameter.
+// Parameters in flat buffers: layout, tied weights, gradients that stay in place, state that follows its parameter.
 #include "core/flat_parameters.h"
 
 #include <gtest/gtest.h>
@@ -16,9 +16,9 @@
 namespace sinter {
 namespace {
 
+using kernels::kFlatBlock;
 using testing::expect_error;
 using testing::expect_usage_error;
-using kernels::kFlatBlock;
 
 Parameter parameter(const std::string& name, const Shape& shape, Dtype dtype = Dtype::f32) {
   Tensor x = Tensor::empty(shape, {dtype});
@@ -45,7 +45,8 @@ std::vector<double> gaps(const FlatParameters& flat, const Tensor& buffer) {
 }
 
 TEST(FlatParameters, LayoutIsReversedAlignedAndKeepsValues) {
-  const ParameterList first{parameter("a", {3, 5}), parameter("b", {7}), parameter("c", {100, 33}), parameter("scalar", {})};
+  const ParameterList first{parameter("a", {3, 5}), parameter("b", {7}), parameter("c", {100, 33}),
+                            parameter("scalar", {})};
   const ParameterList second{parameter("d", {1}), parameter("e", {33})};
   std::vector<std::vector<double>> before;
   for (const auto* list : {&first, &second})
@@ -94,8 +95,10 @@ TEST(FlatParameters, RefusesWhatItCannotTrain) {
   expect_usage_error([] { FlatParameters::adopt({{}, {}}); }, "there are no parameters to train");
   expect_usage_error([] { FlatParameters::adopt({{parameter("a", {2}), parameter("b", {2}, Dtype::f64)}}); },
                      "they must be alike");
-  expect_usage_error([] { FlatParameters::adopt({{parameter("a", {2}), parameter("a", {3})}}); }, "two parameters are called a");
-  expect_usage_error([] { FlatParameters::adopt({{parameter("a", {2})}, {parameter("a", {3})}}); }, "two parameters are called a");
+  expect_usage_error([] { FlatParameters::adopt({{parameter("a", {2}), parameter("a", {3})}}); },
+                     "two parameters are called a");
+  expect_usage_error([] { FlatParameters::adopt({{parameter("a", {2})}, {parameter("a", {3})}}); },
+                     "two parameters are called a");
   expect_error([] { FlatParameters::adopt({{parameter("h", {2}, Dtype::f16)}}); }, ErrorCode::unsupported,
                "parameter h is f16; flat parameters are f32 or f64");
 }

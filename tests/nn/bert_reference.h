@@ -1,5 +1,5 @@
-// BERT's forward written out with primitive ops on padded [B, S] batches, as HF computes it: the masked scores are moved by a
-// number that no softmax survives. No dropout.
+// BERT's forward written out with primitive ops on padded [B, S] batches, as HF computes it: masked scores are moved
+// so far down that their probability is 0. No dropout.
 #pragma once
 
 #include <cmath>
@@ -24,8 +24,9 @@ class BertReference {
     const auto rows = [&](const char* table, const Tensor& index) {
       return index_select(at(std::string("bert.embeddings.") + table + ".weight"), 0, index.reshape({-1}));
     };
-    Tensor x = norm(rows("word_embeddings", ids) + rows("token_type_embeddings", types) + rows("position_embeddings", positions),
-                    "bert.embeddings");
+    Tensor x = norm(
+        rows("word_embeddings", ids) + rows("token_type_embeddings", types) + rows("position_embeddings", positions),
+        "bert.embeddings");
     const Tensor kept = mask.to(x.dtype()).reshape({batch, 1, 1, length});
     for (std::int64_t i = 0; i < c_.num_hidden_layers; ++i) {
       const std::string layer = "bert.encoder.layer." + std::to_string(i);

@@ -34,7 +34,9 @@ nn::BertInputs batch(const Tensor& ids, const Tensor& mask = {}) {
   return inputs;
 }
 
-Tensor positions(std::int64_t rows, std::int64_t length) { return Tensor::arange(length).expand({rows, length}).contiguous(); }
+Tensor positions(std::int64_t rows, std::int64_t length) {
+  return Tensor::arange(length).expand({rows, length}).contiguous();
+}
 
 Tensor ones(const Shape& shape) { return Tensor::ones(shape, {Dtype::i64}); }
 
@@ -53,7 +55,9 @@ TEST(Bert, MasksWithHolesTakeThePaddedPath) {
   // The first sample again, without the ignored tokens but with the places that the others have.
   nn::BertInputs packed;
   packed.packing = Packing::packed({3});
-  const auto kept = [](const Tensor& x) { return index_select(x.select(0, 0), 0, Tensor::from<std::int64_t>({0, 2, 3})); };
+  const auto kept = [](const Tensor& x) {
+    return index_select(x.select(0, 0), 0, Tensor::from<std::int64_t>({0, 2, 3}));
+  };
   packed.input_ids = kept(ids);
   packed.token_type_ids = kept(types);
   packed.position_ids = Tensor::from<std::int64_t>({0, 2, 3});
@@ -82,7 +86,8 @@ TEST(Bert, PositionsMayBeGiven) {
   const Tensor ids = random_ids({2, 3}), types = Tensor::zeros({2, 3}, {Dtype::i64});
   nn::BertInputs inputs = batch(ids);
   inputs.position_ids = grid({4, 11, 0, 1, 1, 2}, 2);
-  EXPECT_LE(relative_error((*model)(inputs).logits, BertReference(*model).logits(ids, types, inputs.position_ids, ones({2, 3}))),
+  EXPECT_LE(relative_error((*model)(inputs).logits,
+                           BertReference(*model).logits(ids, types, inputs.position_ids, ones({2, 3}))),
             kClose);
 }
 
@@ -102,7 +107,8 @@ TEST(Bert, RefusesBadInputs) {
   const auto expect = [&](const nn::BertInputs& inputs, const std::string& says) {
     expect_usage_error([&] { (*model)(inputs); }, says);
   };
-  expect(batch(ids, grid({1, 1, 0, 0, 0, 0}, 2)), "attention_mask keeps no token of sample 1; every sample needs at least one");
+  expect(batch(ids, grid({1, 1, 0, 0, 0, 0}, 2)),
+         "attention_mask keeps no token of sample 1; every sample needs at least one");
   expect(batch(ids, grid({1, 2, 0, 1, 1, 1}, 2)), "attention_mask [0, 1] is 2, it must be 0 or 1");
   expect(batch(ids, grid({1, 1, 1, 1, 1, -1}, 2)), "attention_mask [1, 2] is -1");
   expect(batch(ids, ones({2, 4})), "attention_mask is i64 [2, 4], it must be i64 [2, 3] as input_ids are");
@@ -110,7 +116,8 @@ TEST(Bert, RefusesBadInputs) {
   expect(batch(ids.to(Dtype::i32)), "input_ids is i32");
   expect(batch(ids.reshape({6})), "input_ids are [6], they must be [B, S], or [T] with a packing");
   expect(batch(Tensor::ones({2, 0}, {Dtype::i64})), "sequence 0 is empty");
-  expect(batch(random_ids({1, 13})), "a sequence has 13 tokens, the model has 12 positions; truncate with max_length = 12");
+  expect(batch(random_ids({1, 13})),
+         "a sequence has 13 tokens, the model has 12 positions; truncate with max_length = 12");
   expect(batch(grid({1, 40, 2}, 1)), "40");
   expect(batch(grid({1, -1, 2}, 1)), "-1");
   nn::BertInputs inputs = batch(ids);
@@ -137,7 +144,8 @@ TEST(Bert, HiddenActivations) {
     config.hidden_act = activation;
     const auto model = small_bert(config, Dtype::f64);
     const Tensor ids = random_ids({3, 6}), types = Tensor::zeros({3, 6}, {Dtype::i64});
-    EXPECT_LE(relative_error((*model)(batch(ids)).logits, BertReference(*model).logits(ids, types, positions(3, 6), ones({3, 6}))),
+    EXPECT_LE(relative_error((*model)(batch(ids)).logits,
+                             BertReference(*model).logits(ids, types, positions(3, 6), ones({3, 6}))),
               kClose)
         << activation;
   }
@@ -147,7 +155,7 @@ struct LossCase {
   std::string problem_type;
   std::int64_t num_labels;
   Tensor labels;
-  std::function<double(double x, double y)> term;   ///< loss of one number
+  std::function<double(double x, double y)> term;  ///< loss of one number
 };
 
 TEST(Bert, RegressionAndMultiLabelLosses) {
@@ -162,7 +170,8 @@ TEST(Bert, RegressionAndMultiLabelLosses) {
       {"", 1, Tensor::from<std::int64_t>({1, 0, 5}), square},
       {"regression", 3, Tensor::from<double>({0.5, -2, 3, 1, 2, 3, 4, 5, 6}).reshape({3, 3}), square},
       {"", 3, Tensor::from<double>({0, 1, 1, 0, 0, 1, 1, 1, 1}).reshape({3, 3}), cross_entropy},
-      {"multi_label_classification", 3, Tensor::from<float>({0, 1, 1, 0, 0, 1, 0.5f, 1, 0}).reshape({3, 3}), cross_entropy},
+      {"multi_label_classification", 3, Tensor::from<float>({0, 1, 1, 0, 0, 1, 0.5f, 1, 0}).reshape({3, 3}),
+       cross_entropy},
   };
   for (const LossCase& each : cases) {
     nn::BertConfig config = small_config();
@@ -179,7 +188,8 @@ TEST(Bert, RegressionAndMultiLabelLosses) {
     EXPECT_NEAR(output.loss.item(), mean_loss, 1e-14 * std::max(1.0, mean_loss)) << each.problem_type;
     // Micro-batches: the sum over samples over the samples of the whole batch.
     inputs.num_items_in_batch = 12;
-    EXPECT_NEAR((*model)(inputs).loss.item(), mean_loss * 3 / 12, 1e-14 * std::max(1.0, mean_loss)) << each.problem_type;
+    EXPECT_NEAR((*model)(inputs).loss.item(), mean_loss * 3 / 12, 1e-14 * std::max(1.0, mean_loss))
+        << each.problem_type;
     inputs.labels = Tensor::zeros({3, 1}, {Dtype::f64});
     expect_usage_error([&] { (*model)(inputs); }, "they must be [3");
   }
@@ -193,7 +203,8 @@ TEST(Bert, SingleLabelLoss) {
   const std::vector<double> x = testing::values(output.logits);
   double total = 0;
   for (const auto& [row, label] : {std::pair{0, 0}, std::pair{1, 1}, std::pair{2, 1}}) {
-    const double chosen = x[static_cast<std::size_t>(2 * row + label)], other = x[static_cast<std::size_t>(2 * row + 1 - label)];
+    const double chosen = x[static_cast<std::size_t>(2 * row + label)],
+                 other = x[static_cast<std::size_t>(2 * row + 1 - label)];
     total += std::log1p(std::exp(other - chosen));
   }
   EXPECT_NEAR(output.loss.item(), total / 3, 1e-14);
@@ -232,18 +243,21 @@ TEST(Bert, ARowDoesNotDependOnItsBatch) {
   const Tensor ids = random_ids({rows, 9});
   const std::vector<std::int64_t> lengths{9, 2, 7, 1, 4};
   Tensor mask = Tensor::zeros({rows, 9}, {Dtype::i64});
-  for (std::int64_t b = 0; b < rows; ++b) mask.select(0, b).narrow(0, 0, lengths[static_cast<std::size_t>(b)]).fill_(1);
+  for (std::int64_t b = 0; b < rows; ++b)
+    mask.select(0, b).narrow(0, 0, lengths[static_cast<std::size_t>(b)]).fill_(1);
   for (const bool training : {true, false}) {
     model->train(training);
     const auto logits = [&](std::int64_t first, std::int64_t count) {
       const StepScope scope(1, 2, static_cast<std::uint32_t>(first));
-      return testing::values((*model)(batch(ids.narrow(0, first, count).contiguous(), mask.narrow(0, first, count).contiguous())).logits);
+      return testing::values(
+          (*model)(batch(ids.narrow(0, first, count).contiguous(), mask.narrow(0, first, count).contiguous())).logits);
     };
     const std::vector<double> whole = logits(0, rows);
     for (std::int64_t b = 0; b < rows; ++b)
       for (const std::int64_t count : {std::int64_t{1}, std::min<std::int64_t>(2, rows - b)}) {
         const std::vector<double> part = logits(b, count);
-        EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + 2 * b)) << "row " << b << " training " << training;
+        EXPECT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + 2 * b))
+            << "row " << b << " training " << training;
       }
   }
 }

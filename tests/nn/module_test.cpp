@@ -204,7 +204,8 @@ TEST(ModuleHooks, ReplaceInputsAndOutputsInOrder) {
   EXPECT_TRUE(model.has_hooks());
   const std::vector<double> hooked = values(model(x));
   EXPECT_EQ(calls, "abc");
-  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(hooked[i], values((Tensor::from<float>({static_cast<float>(of_y[i])}) * 10.0))[0]);
+  for (std::size_t i = 0; i < 2; ++i)
+    EXPECT_EQ(hooked[i], values((Tensor::from<float>({static_cast<float>(of_y[i])}) * 10.0))[0]);
   for (const std::size_t id : {first, second, third}) model.remove_hook(id);
   EXPECT_FALSE(model.has_hooks());
   EXPECT_EQ(values(model(y)), of_y);
@@ -252,7 +253,8 @@ TEST(InitWeights, IsAFunctionOfSeedAndName) {
       EXPECT_NE(values(first[i].tensor), values(other[i].tensor)) << first[i].name;
     } else {
       const double constant = first[i].name.ends_with("LayerNorm.weight") ? 1 : 0;
-      EXPECT_EQ(values(first[i].tensor), std::vector<double>(values(first[i].tensor).size(), constant)) << first[i].name;
+      EXPECT_EQ(values(first[i].tensor), std::vector<double>(values(first[i].tensor).size(), constant))
+          << first[i].name;
     }
   }
   EXPECT_EQ(values(a.classifier.weight), values(head_alone.classifier.weight));

@@ -58,8 +58,8 @@ Tensor loss_of(const ParameterList& parameters, int step) {
   return loss;
 }
 
-// An update is about ten roundings of numbers no larger than max(|p|, lr): 10 steps of 2^-53 each in 50 updates, and the
-// gradient, which is computed from p, follows p's error with a factor of at most 10 times lr: 50 * 10 * 2^-53 * 2.
+// An update is about ten roundings of numbers no larger than max(|p|, lr), so 500 roundings of 2^-53 in 50 updates; the
+// two computations read the same gradient, and differ in the order of its factors: twice that.
 constexpr double kTolerance = 50 * 10 * 2 * 0x1p-53;
 
 TEST(AdamW, FiftyStepsEqualTheScalarFormula) {
@@ -100,7 +100,8 @@ TEST(AdamW, FiftyStepsEqualTheScalarFormula) {
       reference[i].step(gradients[i], optimizer.lr(), step + 1);
       const std::vector<double> p = values(all[i].tensor);
       for (std::size_t j = 0; j < p.size(); ++j)
-        ASSERT_NEAR(p[j], reference[i].p[j], kTolerance * std::max(1.0, std::abs(p[j]))) << all[i].name << " step " << step;
+        ASSERT_NEAR(p[j], reference[i].p[j], kTolerance * std::max(1.0, std::abs(p[j])))
+            << all[i].name << " step " << step;
     }
   }
   EXPECT_TRUE(clipped && unclipped);
@@ -168,12 +169,14 @@ TEST(AdamW, ThreadsDoNotChangeABit) {
 TEST(AdamW, StateGoesOutAndIn) {
   const auto run = [](bool stop) {
     const Parameter a = parameter("a", {3, 4}), b = parameter("b", {5});
-    auto optimizer = std::make_unique<optim::AdamW>(std::vector<optim::ParameterGroup>{{{a, b}, 0.1}}, optim::AdamWOptions{.lr = 0.1});
+    auto optimizer = std::make_unique<optim::AdamW>(std::vector<optim::ParameterGroup>{{{a, b}, 0.1}},
+                                                    optim::AdamWOptions{.lr = 0.1});
     for (int step = 0; step < 6; ++step) {
       if (stop && step == 3) {
         std::map<std::string, Tensor> saved;
         for (const auto& [name, tensor] : optimizer->state_tensors()) saved[name] = tensor.clone();
-        optimizer = std::make_unique<optim::AdamW>(std::vector<optim::ParameterGroup>{{{a, b}, 0.1}}, optim::AdamWOptions{.lr = 0.1});
+        optimizer = std::make_unique<optim::AdamW>(std::vector<optim::ParameterGroup>{{{a, b}, 0.1}},
+                                                   optim::AdamWOptions{.lr = 0.1});
         optimizer->load_state([&](const std::string& name) { return saved.at(name); }, 3);
       }
       optimizer->zero_grad();
@@ -189,8 +192,8 @@ TEST(AdamW, StateOfAnotherShapeIsRefused) {
   optim::AdamW optimizer({{{parameter("a", {3})}, 0}}, {});
   expect_error([&] { optimizer.load_state([](const std::string&) { return Tensor::zeros({4}, {Dtype::f64}); }, 1); },
                ErrorCode::bad_input, "optimizer state exp_avg.a is f64 [4], the parameter is f64 [3]");
-  expect_error([&] { optimizer.load_state([](const std::string&) { return Tensor::zeros({3}); }, 1); }, ErrorCode::bad_input,
-               "optimizer state exp_avg.a is f32 [3]");
+  expect_error([&] { optimizer.load_state([](const std::string&) { return Tensor::zeros({3}); }, 1); },
+               ErrorCode::bad_input, "optimizer state exp_avg.a is f32 [3]");
 }
 
 TEST(AdamW, RefusesFrozenParameters) {
@@ -237,7 +240,8 @@ TEST(ClipGradNorm, RefusesAThresholdThatIsNotPositive) {
   FlatParameters flat = FlatParameters::adopt({{parameter("w", {2})}});
   expect_usage_error([&] { optim::clip_grad_norm(flat, 0); }, "max_norm is 0, it must be positive");
   expect_usage_error([&] { optim::clip_grad_norm(flat, -1); }, "max_norm is -1");
-  expect_usage_error([&] { optim::clip_grad_norm(flat, std::numeric_limits<double>::quiet_NaN()); }, "max_norm is nan");
+  expect_usage_error([&] { optim::clip_grad_norm(flat, std::numeric_limits<double>::quiet_NaN()); },
+                     "max_norm is nan");
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ ParameterList bert_base() {
   const Tensor one = Tensor::zeros({1});
   ParameterList list;
   const auto add = [&](const std::string& name, const Shape& shape) {
-    list.push_back({name, one.reshape(shape.rank() == 1 ? Shape{1} : Shape{1, 1}).expand(shape).detach().set_requires_grad()});
+    list.push_back(
+        {name, one.reshape(shape.rank() == 1 ? Shape{1} : Shape{1, 1}).expand(shape).detach().set_requires_grad()});
   };
   const auto dense = [&](const std::string& name, std::int64_t out, std::int64_t in) {
     add(name + ".weight", {out, in});
@@ -72,11 +73,11 @@ TEST(DecayGroups, FrozenParametersAreLeftOut) {
 }
 
 TEST(DecayGroups, Names) {
-  for (const char* name : {"classifier.weight", "embeddings.word_embeddings.weight", "normal.weight", "unbiased.weight", "weight",
-                           "normalizer.weight"})
+  for (const char* name : {"classifier.weight", "embeddings.word_embeddings.weight", "normal.weight",
+                           "unbiased.weight", "weight", "normalizer.weight"})
     EXPECT_TRUE(is_decayed(name)) << name;
-  for (const char* name : {"classifier.bias", "bias", "LayerNorm.weight", "x.layernorm.weight", "norm.weight", "a.norm.b.weight",
-                           "final_norm.weight", "RMSNorm.weight", "input_layernorm.weight"})
+  for (const char* name : {"classifier.bias", "bias", "LayerNorm.weight", "x.layernorm.weight", "norm.weight",
+                           "a.norm.b.weight", "final_norm.weight", "RMSNorm.weight", "input_layernorm.weight"})
     EXPECT_FALSE(is_decayed(name)) << name;
 }
 

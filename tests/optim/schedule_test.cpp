@@ -16,8 +16,6 @@ struct Row {
   double factor;
 };
 
-// Linear, W = 10, T = 100: HF's check values for a peak of 2e-5 are lr 0, 2e-6, 2e-5, 1.97778e-5, 1e-5, 2.2222e-7 at updates
-// 1, 2, 11, 12, 56, 100.
 constexpr Row rows[] = {
     {"linear", 10, 100, 0, 0},
     {"linear", 10, 100, 1, 0.1},
@@ -33,7 +31,7 @@ constexpr Row rows[] = {
     {"linear", 1, 1, 0, 0},
     {"linear", 1, 1, 1, 0},
     {"linear", 5, 5, 4, 0.8},
-    {"linear", 8, 5, 6, 0.75},    // more warm-up than updates: the rise goes on
+    {"linear", 8, 5, 6, 0.75},  // more warm-up than updates: the rise goes on
     {"linear", 8, 5, 9, 0},
     {"linear", 0, 0, 0, 0},
     {"constant", 10, 100, 0, 1},
@@ -59,8 +57,10 @@ TEST(Schedule, Table) {
 
 TEST(Schedule, HuggingFaceCheckValues) {
   const Schedule schedule = get_scheduler("linear", 10, 100);
-  const std::pair<std::int64_t, double> expected[] = {{1, 0}, {2, 2e-6}, {11, 2e-5}, {12, 1.97778e-5}, {56, 1e-5}, {100, 2.2222e-7}};
-  for (const auto& [update, lr] : expected) EXPECT_NEAR(2e-5 * schedule.factor(update - 1), lr, 1e-10) << "update " << update;
+  const std::pair<std::int64_t, double> expected[] = {{1, 0},           {2, 2e-6},  {11, 2e-5},
+                                                      {12, 1.97778e-5}, {56, 1e-5}, {100, 2.2222e-7}};
+  for (const auto& [update, lr] : expected)
+    EXPECT_NEAR(2e-5 * schedule.factor(update - 1), lr, 1e-10) << "update " << update;
 }
 
 TEST(Schedule, UnknownNamesAreRefused) {

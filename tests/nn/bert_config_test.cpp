@@ -1,0 +1,156 @@
+// config.json: what it may say, and the sentence for what it may not.
+#include "nn/bert_config.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/io/json.h"
+#include "core/runtime/runtime.h"
+#include "nn/bert.h"
+#include "tests/core/expect_error.h"
+
+namespace sinter::nn {
+namespace {
+
+struct BadValue {
+  const char* field;
+  const char* json;   ///< the whole object
+  const char* value;  ///< as the message shows it
+  const char* rule;
+};
+
+constexpr const char* kSize = "it must be an integer from 1 to 2147483648";
+constexpr const char* kProbability = "it must lie in [0, 1)";
+
+constexpr BadValue bad_values[] = {
+    {"model_type", R"({"model_type": "roberta"})", "\"roberta\"", "it must be \"bert\""},
+    {"model_type", R"({"model_type": 3})", "3", "it must be a text"},
+    {"vocab_size", R"({"vocab_size": 0})", "0", kSize},
+    {"vocab_size", R"({"vocab_size": -1})", "-1", kSize},
+    {"vocab_size", R"({"vocab_size": "30522"})", "\"30522\"", "it must be an integer"},
+    {"vocab_size", R"({"vocab_size": 30522.5})", "30522.5", "it must be an integer"},
+    {"vocab_size", R"({"vocab_size": 1e300})", "1e+300", "it must be an integer"},
+    {"vocab_size", R"({"vocab_size": 2147483649})", "2147483649", kSize},
+    {"vocab_size", R"({"vocab_size": [1]})", "an array", "it must be an integer"},
+    {"vocab_size", R"({"vocab_size": true})", "true", "it must be an integer"},
+    {"hidden_size", R"({"hidden_size": 0})", "0", kSize},
+    {"hidden_size", R"({"hidden_size": 770})", "770", "it must be a multiple of num_attention_heads"},
+    {"hidden_size", R"({"num_attention_heads": 5})", "768", "it must be a multiple of num_attention_heads"},
+    {"hidden_size", R"({"hidden_size": 9223372036854775807})", "9223372036854775807", kSize},
+    {"num_hidden_layers", R"({"num_hidden_layers": 0})", "0", kSize},
+    {"num_hidden_layers", R"({"num_hidden_layers": -12})", "-12", kSize},
+    {"num_attention_heads", R"({"num_attention_heads": 0})", "0", kSize},
+    {"intermediate_size", R"({"intermediate_size": 0})", "0", kSize},
+    {"max_position_embeddings", R"({"max_position_embeddings": 0})", "0", kSize},
+    {"type_vocab_size", R"({"type_vocab_size": 0})", "0", kSize},
+    {"hidden_act", R"({"hidden_act": "swish"})", "\"swish\"", "it must be gelu, gelu_new, relu or silu"},
+    {"hidden_act", R"({"hidden_act": ""})", "\"\"", "it must be gelu, gelu_new, relu or silu"},
+    {"hidden_act", R"({"hidden_act": 1})", "1", "it must be a text"},
+    {"hidden_dropout_prob", R"({"hidden_dropout_prob": 1})", "1", kProbability},
+    {"hidden_dropout_prob", R"({"hidden_dropout_prob": -0.1})", "-0.1", kProbability},
+    {"hidden_dropout_prob", R"({"hidden_dropout_prob": "0.1"})", "\"0.1\"", "it must be a number"},
+    {"attention_probs_dropout_prob", R"({"attention_probs_dropout_prob": 1.5})", "1.5", kProbability},
+    {"classifier_dropout", R"({"classifier_dropout": 2})", "2", kProbability},
+    {"classifier_dropout", R"({"classifier_dropout": "none"})", "\"none\"", "it must be a number"},
+    {"layer_norm_eps", R"({"layer_norm_eps": 0})", "0", "it must be positive and finite"},
+    {"layer_norm_eps", R"({"layer_norm_eps": -1e-12})", "-1e-12", "it must be positive and finite"},
+    {"initializer_range", R"({"initializer_range": "normal"})", "\"normal\"", "it must be a number"},
+    {"initializer_range", R"({"initializer_range": -0.02})", "-0.02", "it must be finite and not negative"},
+    {"pad_token_id", R"({"pad_token_id": -1})", "-1", "it must be an integer from 0 to"},
+    {"pad_token_id", R"({"vocab_size": 100, "pad_token_id": 100})", "100", "it must be smaller than vocab_size"},
+    {"num_labels", R"({"num_labels": 0})", "0", kSize},
+    {"num_labels", R"({"num_labels": 3, "id2label": {"0": "a", "1": "b"}})", "3",
+     "it must be the number of names in id2label"},
+    {"id2label", R"({"id2label": {"0": "a", "2": "b"}})", "", "1 is missing"},
+    {"id2label", R"({"id2label": {"a": "b"}})", "", "it must have class numbers as keys, not \"a\""},
+    {"id2label", R"({"id2label": {"-1": "b"}})", "", "it must have class numbers as keys, not \"-1\""},
+    {"id2label", R"({"id2label": {"0": 1}})", "1", "it must be a text"},
+    {"id2label", R"({"id2label": ["a"]})", "an array", "it must be an object"},
+    {"problem_type", R"({"problem_type": "ranking"})", "\"ranking\"",
+     "it must be regression, single_label_classification or"},
+    {"position_embedding_type", R"({"position_embedding_type": "relative_key"})", "\"relative_key\"",
+     "it must be \"absolute\""},
+    {"is_decoder", R"({"is_decoder": true})", "true", "it must be false"},
+    {"is_decoder", R"({"is_decoder": "no"})", "\"no\"", "it must be true or false"},
+};
+
+TEST(BertConfig, BadValuesNameFieldValueAndRule) {
+  CachingAllocator& allocator = Runtime::instance().allocator(Device::cpu());
+  const std::size_t before = allocator.stats().allocations;
+  for (const BadValue& bad : bad_values) {
+    try {
+      BertConfig::from_json(Json::parse(bad.json, "config.json"));
+      ADD_FAILURE() << "accepted: " << bad.json;
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      EXPECT_EQ(error.code(), ErrorCode::bad_input) << text;
+      EXPECT_EQ(text.rfind("config.json: ", 0), 0u) << text;
+      EXPECT_NE(text.find(bad.field), std::string::npos) << text << "\nwithout field " << bad.field;
+      EXPECT_NE(text.find(std::string(" is ") + bad.value), std::string::npos)
+          << text << "\nwithout value " << bad.value;
+      EXPECT_NE(text.find(bad.rule), std::string::npos) << text << "\nwithout rule " << bad.rule;
+      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+    }
+  }
+  EXPECT_EQ(allocator.stats().allocations, before);
+}
+
+TEST(BertConfig, NotAnObject) {
+  for (const char* text : {"[]", "3", "null", "\"bert\""})
+    testing::expect_error([&] { BertConfig::from_json(Json::parse(text, "config.json")); }, ErrorCode::bad_input,
+                          "it must be an object");
+}
+
+TEST(BertConfig, ConfigsMadeInAProgramFollowTheSameRules) {
+  BertConfig config;
+  config.validate();
+  config.hidden_size = 770;
+  testing::expect_usage_error([&] { BertForSequenceClassification model(config); },
+                              "hidden_size is 770, it must be a multiple of num_attention_heads");
+  config = {};
+  config.vocab_size = -5;
+  testing::expect_usage_error([&] { config.validate(); }, "vocab_size is -5");
+  config = {};
+  config.classifier_dropout = 1;
+  testing::expect_usage_error([&] { config.validate(); }, "classifier_dropout is 1, it must lie in [0, 1)");
+}
+
+TEST(BertConfig, DefaultsAreBertBase) {
+  const BertConfig c = BertConfig::from_json(Json::parse(R"({"unknown": {"deep": [1, 2]}, "pad_token_id": null,
+                                                             "classifier_dropout": null, "id2label": null})",
+                                                         "config.json"));
+  EXPECT_EQ(c.vocab_size, 30522);
+  EXPECT_EQ(c.hidden_size, 768);
+  EXPECT_EQ(c.num_hidden_layers, 12);
+  EXPECT_EQ(c.num_attention_heads, 12);
+  EXPECT_EQ(c.head_size(), 64);
+  EXPECT_EQ(c.intermediate_size, 3072);
+  EXPECT_EQ(c.hidden_act, "gelu");
+  EXPECT_EQ(c.hidden_dropout_prob, 0.1);
+  EXPECT_EQ(c.max_position_embeddings, 512);
+  EXPECT_EQ(c.type_vocab_size, 2);
+  EXPECT_EQ(c.layer_norm_eps, 1e-12);
+  EXPECT_EQ(c.initializer_range, 0.02);
+  EXPECT_EQ(c.num_labels, 2);
+  EXPECT_EQ(c.label_name(1), "LABEL_1");
+}
+
+TEST(BertConfig, RoundTrip) {
+  const BertConfig c = BertConfig::from_json(Json::parse(
+      R"({"vocab_size": 100, "hidden_size": 32, "num_attention_heads": 4, "hidden_act": "relu", "layer_norm_eps": 1e-5,
+          "classifier_dropout": 0.3, "id2label": {"0": "negative", "1": "positive", "2": "neutral"},
+          "problem_type": "multi_label_classification", "initializer_range": 0, "pad_token_id": 7})",
+      "config.json"));
+  EXPECT_EQ(c.num_labels, 3);
+  EXPECT_EQ(c.label_name(2), "neutral");
+  const Json json = c.to_json();
+  EXPECT_EQ(BertConfig::from_json(json).to_json(), json);
+  EXPECT_EQ(json.at("label2id").get<std::int64_t>("neutral"), 2);
+  EXPECT_EQ(json.get<double>("classifier_dropout"), 0.3);
+  EXPECT_EQ(json.get<std::string>("problem_type"), "multi_label_classification");
+  EXPECT_EQ(json.get<std::int64_t>("pad_token_id"), 7);
+  EXPECT_EQ(json.get<std::string>("model_type"), "bert");
+}
+
+}  // namespace
+}  // namespace sinter::nn
