@@ -47,7 +47,7 @@ std::uint32_t current_site(std::string_view suffix);
 /// Fills a floating tensor with normal random numbers. `site` tells fills of one seed apart (use site_id of the
 /// parameter's name): each element is a pure function of (seed, site, its row-major index). Box-Muller on Philox.
 void normal_(Tensor& tensor, double mean, double stddev, std::uint64_t seed, std::uint32_t site);
-/// The same, uniform in [low, high).
+/// The same, uniform in [low, high) before it is rounded to the dtype of the tensor.
 void uniform_(Tensor& tensor, double low, double high, std::uint64_t seed, std::uint32_t site);
 
 }  // namespace sinter

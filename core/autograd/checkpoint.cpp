@@ -17,6 +17,17 @@ struct CheckpointAttrs {
   std::optional<StepScope::State> step;
 };
 
+Tensors end_here(Backward&, const void*, Inputs) { return {}; }
+
+constexpr OpRow source_row = {"checkpoint_input", {}, {}, nullptr, end_here, nullptr, nullptr, nullptr, nullptr};
+
+/// `value`, needing a gradient without being a leaf: the leaf-ready hook hears of leaves that somebody trains only.
+Tensor source(const Tensor& value) {
+  Tensors outputs{value};
+  record(source_row, nullptr, {}, {}, outputs);
+  return outputs[0];
+}
+
 Tensors recompute_and_differentiate(Backward& ctx, const void* raw, Inputs grad) {
   const auto& attrs = *static_cast<const CheckpointAttrs*>(raw);
   if (!accumulates_into_leaves())
@@ -24,8 +35,9 @@ Tensors recompute_and_differentiate(Backward& ctx, const void* raw, Inputs grad)
                                  "backward()");
   Tensors inputs;
   for (std::size_t i = 0; i < attrs.input_count; ++i) {
-    inputs.push_back(ctx.saved(i).detach());
-    if (ctx.needs(i)) inputs.back().set_requires_grad();
+    const Tensor input = ctx.saved(i).detach();
+    inputs.push_back(ctx.needs(i) ? source(input) : input);
+    if (ctx.needs(i)) inputs.back().retain_grad();
   }
   std::optional<StepScope> scope;
   if (attrs.step) scope.emplace(attrs.step->seed, attrs.step->global_step, attrs.step->first_sample);
@@ -55,7 +67,7 @@ Tensor checkpoint(const std::function<Tensor(Inputs)>& fn, const Tensors& inputs
   }
   // The parameters inside fn are not among the inputs: an input of its own makes sure that the node is recorded.
   Tensors with_anchor = inputs;
-  with_anchor.push_back(Tensor::zeros({}, outputs[0].options()).set_requires_grad());
+  with_anchor.push_back(source(Tensor::zeros({}, outputs[0].options())));
   auto attrs = std::make_shared<CheckpointAttrs>(CheckpointAttrs{fn, inputs.size(), StepScope::active()});
   record(checkpoint_row, attrs, with_anchor, inputs, outputs);
   return outputs[0];

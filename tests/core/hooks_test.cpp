@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "core/autograd/checkpoint.h"
 #include "core/autograd/engine.h"
 #include "core/autograd/mode.h"
 #include "core/autograd/node.h"
@@ -143,6 +144,20 @@ TEST(Hooks, LeafReadyComesOncePerLeafWhenItsGradientIsComplete) {
   EXPECT_EQ(at_that_time, (Values{3, 7}));
   sum(x * y).backward();
   EXPECT_EQ(at_that_time.size(), 2u);
+}
+
+TEST(Hooks, LeafReadyHearsOfNoLeafThatACheckpointMade) {
+  const Tensor x = leaf({3}), weight = leaf({2});
+  int of_x = 0, of_weight = 0, others = 0;
+  autograd::set_leaf_ready_hook([&](const Tensor& ready) {
+    ++(ready.same(x) ? of_x : ready.same(weight) ? of_weight : others);
+  });
+  const Tensor middle = autograd::checkpoint([&](Inputs in) { return in[0] * weight; }, {x * 2.0});
+  sum(autograd::checkpoint([](Inputs in) { return exp(in[0]); }, {middle})).backward();
+  autograd::set_leaf_ready_hook({});
+  EXPECT_EQ(of_x, 1);
+  EXPECT_EQ(of_weight, 1);
+  EXPECT_EQ(others, 0);
 }
 
 TEST(Hooks, NodesCarryTheModulePath) {
