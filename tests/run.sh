@@ -65,7 +65,7 @@ if [ $full = yes ]; then
     build $preset all
     programs $preset
   done
-  step avx2_machine bash tests/qemu_avx2.sh
+  step avx2_machine bash tests/qemu_avx2.sh build/release
   step main_job bash tests/train/main_job.sh
   step flip_backward python3 tests/tools/flip_backward.py
 fi
