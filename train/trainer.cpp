@@ -9,6 +9,7 @@
 #include "core/autograd/mode.h"
 #include "core/error.h"
 #include "core/io/files.h"
+#include "core/io/folder_lock.h"
 #include "core/io/staged_folder.h"
 #include "core/log.h"
 #include "core/random.h"
@@ -96,16 +97,18 @@ Trainer::Plan Trainer::make_plan() const {
   return plan;
 }
 
-void Trainer::prepare_output_dir(bool resuming) const {
+std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) const {
   const std::filesystem::path folder = parts_.args.output_dir;
   if (std::filesystem::exists(folder) && !resuming && !parts_.args.overwrite_output_dir &&
       (!std::filesystem::is_directory(folder) || !std::filesystem::is_empty(folder)))
     fail(ErrorCode::usage, "output_dir ", folder.string(), " is not empty; choose another one, resume with "
                            "resume_from_checkpoint, or pass overwrite_output_dir");
   probe_writable(folder);
+  auto lock = std::make_unique<FolderLock>(folder);
   remove_leftovers(folder);
   if (!resuming)
     for (const CheckpointFolder& old : list_checkpoints(folder)) std::filesystem::remove_all(old.path);
+  return lock;
 }
 
 optim::AdamW Trainer::make_optimizer() const {
@@ -134,7 +137,7 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
   } else if (resume_from_checkpoint) {
     checkpoint = *resume_from_checkpoint;
   }
-  prepare_output_dir(checkpoint.has_value());
+  const std::unique_ptr<FolderLock> lock = take_output_dir(checkpoint.has_value());
 
   state_ = {};
   optim::AdamW optimizer = make_optimizer();

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "core/io/folder_lock.h"
 #include "data/collator.h"
 #include "data/tokenizer.h"
 #include "nn/bert.h"
@@ -78,7 +79,7 @@ class Trainer {
   struct Plan;     // counts that follow from arguments and data
   struct Update;   // what one update found
   Plan make_plan() const;
-  void prepare_output_dir(bool resuming) const;
+  std::unique_ptr<FolderLock> take_output_dir(bool resuming) const;
   optim::AdamW make_optimizer() const;
   RunParts run_parts(optim::AdamW& optimizer);
   Update run_update(optim::AdamW& optimizer, const Plan& plan, std::int64_t update_in_epoch,

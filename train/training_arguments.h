@@ -11,7 +11,7 @@ namespace sinter::train {
 
 struct TrainingArguments {
   std::string output_dir = "trainer_output";
-  bool overwrite_output_dir = false;  ///< accept a folder that holds an earlier run; its files are replaced one by one
+  bool overwrite_output_dir = false;  ///< accept an earlier run's folder: its checkpoints go, its files are replaced
 
   std::int64_t per_device_train_batch_size = 8;
   std::int64_t per_device_eval_batch_size = 8;

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <stdexcept>
 
+#include "core/io/folder_lock.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -85,6 +86,16 @@ TEST(Files, ProbeCreatesTheFolderAndLeavesItEmpty) {
   write_file_atomically(folder / "file", "x");
   EXPECT_THROW(probe_writable(folder / "file"), Error);
   EXPECT_THROW(probe_writable("/proc/sinter"), Error);
+}
+
+TEST(FolderLock, ASecondHolderIsTurnedAwayByNumber) {
+  const ScratchFolder folder;
+  {
+    const FolderLock first(folder.path());
+    expect_error(ErrorCode::usage, "is in use by process " + std::to_string(getpid()),
+                 [&] { const FolderLock second(folder.path()); });
+  }
+  const FolderLock again(folder.path());
 }
 
 }  // namespace
