@@ -1,235 +1,362 @@
 #include "core/process_group.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <type_traits>
 
 #include "core/error.h"
+#include "kernels/base/kernel.h"
 
 namespace sinter {
 namespace {
 
-std::size_t bytes_of(const Tensor& range) { return static_cast<std::size_t>(range.numel()) * size_of(range.dtype()); }
+std::size_t bytes_of(std::int64_t numel, Dtype dtype) { return static_cast<std::size_t>(numel) * size_of(dtype); }
 
-void check_range(const char* collective, const Tensor& range) {
-  const Dtype dtype = range.dtype();
-  const bool served = dtype == Dtype::f32 || dtype == Dtype::f64 || dtype == Dtype::i64 || dtype == Dtype::i32;
-  if (!served || range.rank() != 1 || !range.is_contiguous() || !range.device().is_cpu())
-    fail(ErrorCode::usage, collective, " of a tensor ", name(dtype), " ", range.shape(), " on ", range.device().str(),
-         "; it serves contiguous f32, f64, i64 and i32 tensors of rank 1 on the CPU");
+void check_operand(const char* operation, const Tensor& tensor) {
+  if (!tensor.defined()) fail(ErrorCode::usage, operation, " of an undefined tensor");
+  if (!tensor.is_contiguous())
+    fail(ErrorCode::usage, operation, " of a tensor ", tensor.shape(), " that is not contiguous; pass contiguous()");
 }
 
-/// output [n] of `parts` times n elements, or the reverse.
-void check_parts(const char* collective, const Tensor& part, const Tensor& whole, int parts) {
-  check_range(collective, part);
-  check_range(collective, whole);
-  if (part.dtype() != whole.dtype() || part.numel() * parts != whole.numel())
-    fail(ErrorCode::usage, collective, " between ", name(part.dtype()), " ", part.shape(), " and ", name(whole.dtype()),
-         " ", whole.shape(), "; the longer one has ", parts, " times the elements, of the same dtype");
+void check_reducible(const char* operation, Dtype dtype) {
+  if (dtype != Dtype::f32 && dtype != Dtype::f64 && dtype != Dtype::i64)
+    fail(ErrorCode::unsupported, operation, " of a ", name(dtype), " tensor; reductions take f32, f64 and i64");
 }
 
-void check_root(int root, int size) {
-  if (root < 0 || root >= size) fail(ErrorCode::usage, "broadcast from rank ", root, " in a group of ", size, " ranks");
+void check_shards(const char* operation, const Tensor& flat, const Tensor& shard, int ranks) {
+  check_operand(operation, flat);
+  check_operand(operation, shard);
+  if (flat.dtype() != shard.dtype() || flat.device() != shard.device())
+    fail(ErrorCode::usage, operation, " between a ", name(flat.dtype()), " tensor on ", flat.device().str(), " and a ",
+         name(shard.dtype()), " shard on ", shard.device().str(), "; they must be alike");
+  if (flat.numel() != shard.numel() * ranks)
+    fail(ErrorCode::usage, operation, " of ", flat.numel(), " elements with a shard of ", shard.numel(), "; ", ranks,
+         " ranks need a shard of exactly 1/", ranks, " of them");
 }
 
-void copy_bytes(void* dst, const void* src, std::size_t bytes) {
-  if (bytes > 0) std::memmove(dst, src, bytes);
+}  // namespace
+
+// --- What a single rank can check ---------------------------------------------------------------------------------
+
+void ProcessGroup::all_reduce(Tensor flat, ReduceKind kind) {
+  check_operand("all_reduce", flat);
+  check_reducible("all_reduce", flat.dtype());
+  run({.operation = Operation::all_reduce,
+       .dtype = flat.dtype(),
+       .input = flat.data(),
+       .input_numel = flat.numel(),
+       .output = flat.data(),
+       .output_numel = flat.numel(),
+       .kind = kind});
+  flat.storage()->mark_written("all_reduce");
 }
 
-template <class T>
-void combine(T* into, const T* from, std::int64_t n, ReduceKind kind) {
-  for (std::int64_t i = 0; i < n; ++i) into[i] = kind == ReduceKind::sum ? into[i] + from[i] : std::max(into[i], from[i]);
+void ProcessGroup::reduce_scatter(const Tensor& flat, Tensor shard, ReduceKind kind) {
+  check_shards("reduce_scatter", flat, shard, size());
+  check_reducible("reduce_scatter", flat.dtype());
+  const auto* begin = static_cast<const std::byte*>(flat.data());
+  const auto* out = static_cast<const std::byte*>(shard.data());
+  const std::size_t bytes = bytes_of(shard.numel(), shard.dtype());
+  if (bytes > 0 && out < begin + bytes_of(flat.numel(), flat.dtype()) && begin < out + bytes)
+    fail(ErrorCode::usage, "reduce_scatter into a shard that lies in the tensor ", flat.shape(),
+         " which is reduced; that must keep its values, so pass other memory");
+  run({.operation = Operation::reduce_scatter,
+       .dtype = flat.dtype(),
+       .input = flat.data(),
+       .input_numel = flat.numel(),
+       .output = shard.data(),
+       .output_numel = shard.numel(),
+       .kind = kind});
+  shard.storage()->mark_written("reduce_scatter");
 }
 
-void combine(void* into, const void* from, std::int64_t n, Dtype dtype, ReduceKind kind) {
-  switch (dtype) {
-    case Dtype::f32: return combine(static_cast<float*>(into), static_cast<const float*>(from), n, kind);
-    case Dtype::f64: return combine(static_cast<double*>(into), static_cast<const double*>(from), n, kind);
-    case Dtype::i64: return combine(static_cast<std::int64_t*>(into), static_cast<const std::int64_t*>(from), n, kind);
-    default: return combine(static_cast<std::int32_t*>(into), static_cast<const std::int32_t*>(from), n, kind);
-  }
+void ProcessGroup::all_gather(const Tensor& shard, Tensor flat) {
+  check_shards("all_gather", flat, shard, size());
+  const auto* begin = static_cast<const std::byte*>(flat.data());
+  const auto* in = static_cast<const std::byte*>(shard.data());
+  const std::size_t bytes = bytes_of(shard.numel(), shard.dtype());
+  const bool overlaps = in < begin + bytes_of(flat.numel(), flat.dtype()) && begin < in + bytes;
+  if (bytes > 0 && overlaps && in != begin + static_cast<std::size_t>(rank()) * bytes)
+    fail(ErrorCode::usage, "all_gather from a shard that lies in the result, but is not the part of rank ", rank());
+  run({.operation = Operation::all_gather,
+       .dtype = flat.dtype(),
+       .input = shard.data(),
+       .input_numel = shard.numel(),
+       .output = flat.data(),
+       .output_numel = flat.numel()});
+  flat.storage()->mark_written("all_gather");
 }
 
-/// What a rank brings to a collective.
-struct Call {
-  const char* collective = "";
-  Dtype dtype = Dtype::f32;
-  std::int64_t numel = 0;   // of what it gives
-  int detail = 0;           // kind or root
-  const void* data = nullptr;
+void ProcessGroup::broadcast(Tensor flat, int root) {
+  check_operand("broadcast", flat);
+  if (root < 0 || root >= size())
+    fail(ErrorCode::usage, "broadcast from rank ", root, "; the ranks are 0 to ", size() - 1);
+  run({.operation = Operation::broadcast,
+       .dtype = flat.dtype(),
+       .input = flat.data(),
+       .input_numel = flat.numel(),
+       .output = flat.data(),
+       .output_numel = flat.numel(),
+       .root = root});
+  if (rank() != root) flat.storage()->mark_written("broadcast");
+}
 
-  bool matches(const Call& other) const {
-    return std::strcmp(collective, other.collective) == 0 && dtype == other.dtype && numel == other.numel &&
-           detail == other.detail;
-  }
-  std::string describe() const {
-    return std::string(collective) + "(" + name(dtype) + " [" + std::to_string(numel) + "], " + std::to_string(detail) + ")";
-  }
+void ProcessGroup::barrier() { run({}); }
+
+std::vector<double> ProcessGroup::all_reduce_sums(std::span<const double> values) {
+  std::vector<double> sums(values.begin(), values.end());
+  const auto count = static_cast<std::int64_t>(sums.size());
+  run({.operation = Operation::all_reduce,
+       .dtype = Dtype::f64,
+       .input = sums.data(),
+       .input_numel = count,
+       .output = sums.data(),
+       .output_numel = count});
+  return sums;
+}
+
+const char* ProcessGroup::name(Operation operation) {
+  constexpr const char* names[] = {"barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast"};
+  return names[static_cast<int>(operation)];
+}
+
+// --- One rank -----------------------------------------------------------------------------------------------------
+
+void SelfGroup::run(const Collective& call) {
+  if (call.output != call.input && call.output_numel > 0)
+    std::memcpy(call.output, call.input, bytes_of(call.output_numel, call.dtype));
+}
+
+// --- Ranks as threads ---------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Ends a rank whose peer failed; the peer's own exception is the one that the caller gets.
+struct PeerFailed : Error {
+  using Error::Error;
 };
 
-/// Where the ranks of a LocalSim meet.
-class Meeting {
+template <class T>
+T combine(T a, T b, ReduceKind kind) {
+  if (kind == ReduceKind::sum) return a + b;
+  if constexpr (std::is_floating_point_v<T>)
+    if (std::isnan(a) || std::isnan(b)) return a + b;
+  return std::max(a, b);
+}
+
+/// i64 sums wrap around, as every collective library's do.
+template <>
+std::int64_t combine(std::int64_t a, std::int64_t b, ReduceKind kind) {
+  if (kind == ReduceKind::max) return std::max(a, b);
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+}
+
+/// The reduction of element i over inputs 0, 1, ... in this order.
+template <class T>
+T reduce_element(std::span<const void* const> inputs, std::int64_t i, ReduceKind kind) {
+  T result = static_cast<const T*>(inputs[0])[i];
+  for (std::size_t r = 1; r < inputs.size(); ++r) result = combine(result, static_cast<const T*>(inputs[r])[i], kind);
+  return result;
+}
+
+}  // namespace
+
+/// What the ranks share. A collective has two meetings of all ranks: after the first every rank's call is known and
+/// checked, after the second nobody reads or writes memory of another rank any more.
+class LocalSim::Meeting {
  public:
-  explicit Meeting(int ranks) : calls_(static_cast<std::size_t>(ranks)) {}
+  explicit Meeting(int ranks) : calls_(static_cast<std::size_t>(ranks)), state_(static_cast<std::size_t>(ranks)) {}
 
-  const Call& call(int rank) const { return calls_[static_cast<std::size_t>(rank)]; }
   int size() const { return static_cast<int>(calls_.size()); }
+  const std::vector<ProcessGroup::Collective>& calls() const { return calls_; }
 
-  /// Waits for all ranks; each brings its call. Throws on every rank when two calls do not match.
-  void arrive(int rank, const Call& mine) {
-    calls_[static_cast<std::size_t>(rank)] = mine;
-    wait();
-    for (int other = 0; other < size(); ++other)
-      if (!call(0).matches(call(other)))
-        fail(ErrorCode::usage, "ranks disagree: rank 0 calls ", call(0).describe(), ", rank ", other, " calls ",
-             call(other).describe());
+  /// First meeting. Throws on every rank when the calls do not fit together.
+  void open(int rank, const ProcessGroup::Collective& call) {
+    std::unique_lock lock(mutex_);
+    calls_[static_cast<std::size_t>(rank)] = call;
+    meet(lock, rank, call);
+    if (!mismatch_.empty()) fail(ErrorCode::usage, mismatch_);
   }
 
-  void wait() {
-    std::unique_lock lock(lock_);
-    if (gone_ > 0) leave();
-    const std::uint64_t round = round_;
-    if (++arrived_ == size()) {
-      arrived_ = 0;
-      ++round_;
-      all_here_.notify_all();
-      return;
-    }
-    all_here_.wait(lock, [&] { return round_ != round || gone_ > 0; });
-    if (round_ == round) leave();
+  /// Second meeting.
+  void close(int rank, const ProcessGroup::Collective& call) {
+    std::unique_lock lock(mutex_);
+    meet(lock, rank, call);
   }
 
-  /// A rank ended. Nobody can meet it again.
-  void end() {
-    const std::lock_guard guard(lock_);
-    ++gone_;
-    all_here_.notify_all();
+  /// The rank's function has ended, by itself or with an exception.
+  void leave(int rank, bool failed) {
+    const std::lock_guard lock(mutex_);
+    state_[static_cast<std::size_t>(rank)] = failed ? State::failed : State::returned;
+    gone_.push_back(rank);
+    changed_.notify_all();
   }
 
  private:
-  [[noreturn]] static void leave() { fail(ErrorCode::internal, "another rank ended before this collective"); }
+  enum class State : std::uint8_t { running, returned, failed };
 
-  std::mutex lock_;
-  std::condition_variable all_here_;
-  std::uint64_t round_ = 0;
+  /// Waits until all ranks have arrived. The last one checks the calls, so that each rank sees the same verdict, and
+  /// no rank can begin the next meeting before it has read that of this one.
+  void meet(std::unique_lock<std::mutex>& lock, int rank, const ProcessGroup::Collective& call) {
+    const std::uint64_t meeting = meeting_;
+    if (++arrived_ == size()) {
+      arrived_ = 0;
+      ++meeting_;
+      mismatch_ = describe_mismatch();
+      changed_.notify_all();
+      return;
+    }
+    changed_.wait(lock, [&] { return meeting_ != meeting || !gone_.empty(); });
+    if (meeting_ != meeting) return;
+    --arrived_;
+    const int peer = gone_.front();
+    const char* operation = ProcessGroup::name(call.operation);
+    if (state_[static_cast<std::size_t>(peer)] == State::failed)
+      throw PeerFailed(ErrorCode::internal, "rank " + std::to_string(peer) + " failed while rank " +
+                                                std::to_string(rank) + " waited for it in " + operation);
+    fail(ErrorCode::usage, "rank ", peer, " returned while rank ", rank, " waits for it in ", operation, " of ",
+         call.input_numel, " elements; every rank must call the same operations");
+  }
+
+  /// The first rank whose call differs from that of rank 0, or "".
+  std::string describe_mismatch() const {
+    const auto alike = [&](const ProcessGroup::Collective& c) {
+      const ProcessGroup::Collective& first = calls_.front();
+      return c.operation == first.operation && c.dtype == first.dtype && c.input_numel == first.input_numel &&
+             c.output_numel == first.output_numel && c.kind == first.kind && c.root == first.root;
+    };
+    const auto other = std::find_if_not(calls_.begin(), calls_.end(), alike);
+    if (other == calls_.end()) return "";
+    std::ostringstream text;
+    text << "the ranks disagree: rank 0 calls " << describe(calls_.front()) << ", rank " << other - calls_.begin()
+         << " calls " << describe(*other);
+    return text.str();
+  }
+
+  static std::string describe(const ProcessGroup::Collective& call) {
+    std::ostringstream text;
+    text << ProcessGroup::name(call.operation);
+    if (call.operation == ProcessGroup::Operation::barrier) return text.str();
+    if (call.operation == ProcessGroup::Operation::all_reduce ||
+        call.operation == ProcessGroup::Operation::reduce_scatter)
+      text << (call.kind == ReduceKind::sum ? " (sum)" : " (max)");
+    if (call.operation == ProcessGroup::Operation::broadcast) text << " (root " << call.root << ")";
+    text << " of " << call.input_numel << " elements of " << name(call.dtype);
+    return text.str();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<ProcessGroup::Collective> calls_;
+  std::vector<State> state_;
+  std::vector<int> gone_;   // in the order of leaving
+  std::string mismatch_;
+  std::uint64_t meeting_ = 0;
   int arrived_ = 0;
-  int gone_ = 0;
-  std::vector<Call> calls_;
 };
 
-class SimRank final : public ProcessGroup {
+class LocalSim::Rank final : public ProcessGroup {
  public:
-  SimRank(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
+  Rank(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
+
   int rank() const override { return rank_; }
   int size() const override { return meeting_.size(); }
 
-  void all_reduce(const Tensor& range, ReduceKind kind) override {
-    check_range("all_reduce", range);
-    meet({"all_reduce", range.dtype(), range.numel(), static_cast<int>(kind), range.data()});
-    const std::vector<std::byte> total = reduced(range.dtype(), 0, range.numel(), kind);
-    meeting_.wait();  // nobody reads the inputs any more
-    copy_bytes(range.data(), total.data(), total.size());
-    meeting_.wait();
-  }
-
-  void reduce_scatter(const Tensor& input, const Tensor& output) override {
-    check_parts("reduce_scatter", output, input, size());
-    meet({"reduce_scatter", input.dtype(), input.numel(), 0, input.data()});
-    const std::vector<std::byte> total = reduced(input.dtype(), rank_ * output.numel(), output.numel(), ReduceKind::sum);
-    meeting_.wait();
-    copy_bytes(output.data(), total.data(), total.size());
-    meeting_.wait();
-  }
-
-  void all_gather(const Tensor& input, const Tensor& output) override {
-    check_parts("all_gather", input, output, size());
-    meet({"all_gather", input.dtype(), input.numel(), 0, input.data()});
-    std::vector<std::byte> all(bytes_of(output));
-    for (int r = 0; r < size(); ++r)
-      copy_bytes(all.data() + static_cast<std::size_t>(r) * bytes_of(input), meeting_.call(r).data, bytes_of(input));
-    meeting_.wait();
-    copy_bytes(output.data(), all.data(), all.size());
-    meeting_.wait();
-  }
-
-  void broadcast(const Tensor& range, int root) override {
-    check_range("broadcast", range);
-    check_root(root, size());
-    meet({"broadcast", range.dtype(), range.numel(), root, range.data()});
-    if (rank_ != root) copy_bytes(range.data(), meeting_.call(root).data, bytes_of(range));
-    meeting_.wait();
-  }
-
-  void barrier() override { meet({"barrier"}); }
-
  private:
-  /// The calls stay readable until the next wait of this rank.
-  void meet(const Call& mine) {
-    meeting_.arrive(rank_, mine);
-    if (std::strcmp(mine.collective, "barrier") == 0) meeting_.wait();
+  void run(const Collective& call) override {
+    meeting_.open(rank_, call);
+    switch (call.operation) {
+      case Operation::barrier: break;
+      case Operation::all_reduce:
+      case Operation::reduce_scatter: reduce(call); break;
+      case Operation::all_gather: gather(call); break;
+      case Operation::broadcast: copy(call, call.root, 0); break;
+    }
+    meeting_.close(rank_, call);
   }
 
-  std::vector<std::byte> reduced(Dtype dtype, std::int64_t begin, std::int64_t n, ReduceKind kind) const {
-    const std::size_t offset = static_cast<std::size_t>(begin) * size_of(dtype);
-    std::vector<std::byte> total(static_cast<std::size_t>(n) * size_of(dtype));
-    const auto part = [&](int r) { return static_cast<const std::byte*>(meeting_.call(r).data) + offset; };
-    copy_bytes(total.data(), part(0), total.size());
-    for (int r = 1; r < meeting_.size(); ++r) combine(total.data(), part(r), n, dtype, kind);
-    return total;
+  /// Each rank reduces its part of the elements over all ranks. That of all_reduce goes to every rank at once, in
+  /// place: nobody else reads or writes these elements, so no buffer is needed.
+  void reduce(const Collective& call) {
+    // Sums must equal those of the kernels that accumulate in one process, and these flush denormals.
+    const kernels::FlushDenormals flush;
+    switch (call.dtype) {
+      case Dtype::f32: return reduce_as<float>(call);
+      case Dtype::f64: return reduce_as<double>(call);
+      default: return reduce_as<std::int64_t>(call);
+    }
+  }
+
+  template <class T>
+  void reduce_as(const Collective& call) {
+    std::vector<const void*> inputs;
+    for (const Collective& peer : meeting_.calls()) inputs.push_back(peer.input);
+    if (call.operation == Operation::reduce_scatter) {
+      for (std::int64_t i = 0; i < call.output_numel; ++i)
+        static_cast<T*>(call.output)[i] = reduce_element<T>(inputs, rank_ * call.output_numel + i, call.kind);
+      return;
+    }
+    const std::int64_t part = (call.input_numel + size() - 1) / size();
+    const std::int64_t end = std::min(call.input_numel, (rank_ + 1) * part);
+    for (std::int64_t i = rank_ * part; i < end; ++i) {
+      const T result = reduce_element<T>(inputs, i, call.kind);
+      for (const Collective& peer : meeting_.calls()) static_cast<T*>(peer.output)[i] = result;
+    }
+  }
+
+  void gather(const Collective& call) {
+    for (int r = 0; r < size(); ++r) copy(call, r, r * call.input_numel);
+  }
+
+  /// The input of rank `source` to this rank's output, `offset` elements in.
+  void copy(const Collective& call, int source, std::int64_t offset) {
+    const void* from = meeting_.calls()[static_cast<std::size_t>(source)].input;
+    auto* to = static_cast<std::byte*>(call.output) + bytes_of(offset, call.dtype);
+    if (call.input_numel > 0 && from != to) std::memcpy(to, from, bytes_of(call.input_numel, call.dtype));
   }
 
   Meeting& meeting_;
   int rank_;
 };
 
-}  // namespace
-
-std::vector<double> ProcessGroup::all_reduce_sums(std::span<const double> values) {
-  const Tensor range = Tensor::from(values, {static_cast<std::int64_t>(values.size())});
-  all_reduce(range, ReduceKind::sum);
-  return range.to_vector<double>();
-}
-
-void SelfGroup::all_reduce(const Tensor& range, ReduceKind) { check_range("all_reduce", range); }
-
-void SelfGroup::reduce_scatter(const Tensor& input, const Tensor& output) {
-  check_parts("reduce_scatter", output, input, 1);
-  copy_bytes(output.data(), input.data(), bytes_of(input));
-}
-
-void SelfGroup::all_gather(const Tensor& input, const Tensor& output) {
-  check_parts("all_gather", input, output, 1);
-  copy_bytes(output.data(), input.data(), bytes_of(input));
-}
-
-void SelfGroup::broadcast(const Tensor& range, int root) {
-  check_range("broadcast", range);
-  check_root(root, 1);
-}
-
 void LocalSim::run(int ranks, const std::function<void(ProcessGroup&)>& fn) {
-  if (ranks < 1) fail(ErrorCode::usage, "LocalSim with ", ranks, " ranks; it needs at least 1");
+  if (ranks < 1) fail(ErrorCode::usage, "LocalSim runs ", ranks, " ranks, it must be at least 1");
   Meeting meeting(ranks);
-  std::mutex first_lock;
-  std::exception_ptr first;
-  std::vector<std::thread> threads;
-  for (int r = 0; r < ranks; ++r)
-    threads.emplace_back([&, r] {
+  std::vector<std::exception_ptr> own(static_cast<std::size_t>(ranks)), inherited(own.size());
+  const auto body = [&](int r) {
+    const auto index = static_cast<std::size_t>(r);
+    try {
+      Rank rank(meeting, r);
+      fn(rank);
+    } catch (const PeerFailed&) {
+      inherited[index] = std::current_exception();
+    } catch (...) {
+      own[index] = std::current_exception();
+    }
+    meeting.leave(r, own[index] != nullptr || inherited[index] != nullptr);
+  };
+  {
+    std::vector<std::jthread> threads;
+    threads.reserve(own.size());
+    for (int r = 0; r < ranks; ++r) {
       try {
-        SimRank group(meeting, r);
-        fn(group);
-      } catch (...) {
-        const std::lock_guard guard(first_lock);
-        if (first == nullptr) first = std::current_exception();
+        threads.emplace_back(body, r);
+      } catch (...) {  // the system has no more threads: the ranks that run must not wait for this one
+        own[static_cast<std::size_t>(r)] = std::current_exception();
+        meeting.leave(r, true);
       }
-      meeting.end();
-    });
-  for (std::thread& thread : threads) thread.join();
-  if (first != nullptr) std::rethrow_exception(first);
+    }
+  }
+  for (const auto* list : {&own, &inherited})
+    for (const std::exception_ptr& error : *list)
+      if (error != nullptr) std::rethrow_exception(error);
 }
 
 }  // namespace sinter

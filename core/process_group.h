@@ -1,9 +1,8 @@
-// Ranks that work on one model together, and what they say to each other.
+// Ranks that train one model together, and the collective operations between them.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -11,54 +10,88 @@
 
 namespace sinter {
 
-enum class ReduceKind : std::uint8_t { sum, max };
+enum class ReduceKind : std::uint8_t {
+  sum,
+  max,   ///< NaN wins over every number, so that a flag of one rank cannot get lost
+};
 
-/// One rank's view of a group. Every rank calls the same collectives in the same order with tensors of the same length and
-/// dtype (f32, f64, i64 or i32), contiguous and of rank 1: ranges of FlatParameters' buffers. A difference between ranks is
-/// a usage error on every rank. Sums are taken in ascending order of ranks, so that they equal, bit for bit, what one
-/// process gets that adds the ranks' parts in that order.
+/// R ranks, numbered from 0. Every rank calls the same operations in the same order with matching sizes and dtypes; a
+/// mismatch is Error(usage) with the ranks, sizes and dtypes in it, on every rank.
 ///
-/// Calls return when the result is there. A backend that overlaps them with computation offers further calls that return
-/// an event to wait for; these keep their meaning.
+/// Every operation is synchronous: when it returns, the result is in place and the operands may be reused. (An
+/// asynchronous form would return a handle whose wait() gives that promise, with the operands untouched until then;
+/// the rule about the order of calls is the same, so callers of these forms need not change.)
+///
+/// Tensors are contiguous. Reductions take f32, f64 and i64; the others any dtype. Sums are added in ascending order
+/// of the ranks, ((x_0 + x_1) + x_2) + ..., in the tensor's dtype: repeatable, and bit for bit equal to a process that
+/// accumulates the ranks' parts one after the other.
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
+
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  /// Every rank's `range` becomes the sum (or maximum) of all.
-  virtual void all_reduce(const Tensor& range, ReduceKind kind = ReduceKind::sum) = 0;
-  /// output [n] = elements [rank * n, (rank + 1) * n) of the sum of all ranks' input [size * n].
-  virtual void reduce_scatter(const Tensor& input, const Tensor& output) = 0;
-  /// output [size * n] = the inputs [n] of all ranks, in their order.
-  virtual void all_gather(const Tensor& input, const Tensor& output) = 0;
-  /// Every rank's `range` becomes that of `root`.
-  virtual void broadcast(const Tensor& range, int root) = 0;
-  /// Returns when all ranks have called it.
-  virtual void barrier() = 0;
-
-  /// Sums of a few host numbers: losses and metrics travel as (sum, count) pairs, never as means.
+  /// Every element becomes the sum (or maximum) over the ranks.
+  void all_reduce(Tensor flat, ReduceKind kind = ReduceKind::sum);
+  /// The n elements of rank r's `shard` become elements [r n, (r + 1) n) of the reduced `flat` (size() n elements).
+  /// `flat` keeps its values, so `shard` lies elsewhere.
+  void reduce_scatter(const Tensor& flat, Tensor shard, ReduceKind kind = ReduceKind::sum);
+  /// Elements [r n, (r + 1) n) of `flat` (size() n elements) become the n elements of rank r's `shard`, which may be
+  /// that very range of `flat`.
+  void all_gather(const Tensor& shard, Tensor flat);
+  /// Every rank's elements become those of `root`.
+  void broadcast(Tensor flat, int root = 0);
+  /// Returns when every rank has called it.
+  void barrier();
+  /// Sums of host numbers (losses, counts), added in ascending order of the ranks.
   std::vector<double> all_reduce_sums(std::span<const double> values);
+
+ protected:
+  friend class LocalSim;
+  enum class Operation : std::uint8_t { barrier, all_reduce, reduce_scatter, all_gather, broadcast };
+  static const char* name(Operation operation);
+
+  /// One rank's call, already checked against what a single rank can see. Input and output are contiguous memory of
+  /// this rank, the same for operations in place.
+  struct Collective {
+    Operation operation = Operation::barrier;
+    Dtype dtype = Dtype::u8;
+    const void* input = nullptr;
+    std::int64_t input_numel = 0;
+    void* output = nullptr;
+    std::int64_t output_numel = 0;
+    ReduceKind kind = ReduceKind::sum;
+    int root = 0;
+  };
+  /// Carries it out, and returns when the result is in place.
+  virtual void run(const Collective& call) = 0;
 };
 
-/// The group of a process that works alone: every collective is the identity.
+/// The group of a process that trains alone: one rank, every operation is the identity.
 class SelfGroup final : public ProcessGroup {
  public:
   int rank() const override { return 0; }
   int size() const override { return 1; }
-  void all_reduce(const Tensor& range, ReduceKind kind) override;
-  void reduce_scatter(const Tensor& input, const Tensor& output) override;
-  void all_gather(const Tensor& input, const Tensor& output) override;
-  void broadcast(const Tensor& range, int root) override;
-  void barrier() override {}
+
+ private:
+  void run(const Collective& call) override;
 };
 
-/// R ranks as threads of one process, for tests.
+/// R ranks as threads of this process, for tests: the code of a rank cannot tell the difference.
+///
+/// Scopes such as NoGradGuard, ModuleScope and StepScope belong to a thread, so a rank inherits none from the caller.
+/// All ranks share the one ThreadPool, whose regions they enter in turn.
 class LocalSim {
  public:
-  /// Calls fn(group) once a rank, each on its own thread, and returns when all have ended. When a rank throws, the others
-  /// leave their next (or current) collective with an error, and the exception that came first is thrown here.
+  /// Calls fn once for each rank, and returns when all have ended. When ranks throw, the others end at their next
+  /// operation, and the exception of the lowest rank that threw by itself is thrown here. A rank that returns while
+  /// others wait for it in an operation is Error(usage) that names both. R must be at least 1.
   static void run(int ranks, const std::function<void(ProcessGroup&)>& fn);
+
+ private:
+  class Meeting;
+  class Rank;
 };
 
 }  // namespace sinter

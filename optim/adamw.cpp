@@ -18,6 +18,17 @@ FlatParameters adopt(const std::vector<ParameterGroup>& groups) {
   return FlatParameters::adopt(lists);
 }
 
+AdamWOptions checked(const AdamWOptions& options) {
+  const auto require = [](bool holds, const char* field, double value, const char* rule) {
+    if (!holds) fail(ErrorCode::usage, "AdamW: ", field, " is ", value, ", it must ", rule);
+  };
+  require(options.lr >= 0 && std::isfinite(options.lr), "lr", options.lr, "be finite and not negative");
+  require(options.beta1 >= 0 && options.beta1 < 1, "beta1", options.beta1, "lie in [0, 1)");
+  require(options.beta2 >= 0 && options.beta2 < 1, "beta2", options.beta2, "lie in [0, 1)");
+  require(options.eps > 0 && std::isfinite(options.eps), "eps", options.eps, "be finite and positive");
+  return options;
+}
+
 std::vector<ParameterGroup> without_empty(std::vector<ParameterGroup> groups) {
   std::erase_if(groups, [](const ParameterGroup& group) { return group.parameters.empty(); });
   return groups;
@@ -26,11 +37,18 @@ std::vector<ParameterGroup> without_empty(std::vector<ParameterGroup> groups) {
 }  // namespace
 
 AdamW::AdamW(std::vector<ParameterGroup> groups, AdamWOptions options)
-    : options_(options), flat_(adopt(groups = without_empty(std::move(groups)))) {
-  for (const ParameterGroup& group : groups) group_factors_.emplace_back(group.weight_decay, group.lr_scale);
+    : options_(checked(options)), flat_(adopt(groups = without_empty(std::move(groups)))) {
+  for (const ParameterGroup& group : groups) {
+    if (!(group.weight_decay >= 0 && std::isfinite(group.weight_decay)))
+      fail(ErrorCode::usage, "AdamW: weight_decay is ", group.weight_decay, ", it must be finite and not negative");
+    group_factors_.emplace_back(group.weight_decay, group.lr_scale);
+  }
 }
 
 void AdamW::step(double clip_coefficient) {
+  if (!std::isfinite(clip_coefficient))
+    fail(ErrorCode::usage, "AdamW::step: the clip coefficient is ", clip_coefficient,
+         ", it must be finite; the gradients hold inf or NaN (GradNorm::nonfinite), and the weights are untouched");
   const NoGradGuard guard;
   flat_.settle_gradients();
   ++steps_;

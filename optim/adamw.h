@@ -29,12 +29,12 @@ struct ParameterGroup {
 /// step for all of them. Results do not depend on the number of threads.
 class AdamW {
  public:
-  /// Empty groups are left out. Error(usage) for a parameter that does not require grad.
+  /// Empty groups are left out. Error(usage) for an option out of range and for a parameter that does not require grad.
   AdamW(std::vector<ParameterGroup> groups, AdamWOptions options);
 
   void zero_grad() { flat_.zero_grad(); }
-  /// One update with the gradients times `clip_coefficient` (see optim/clip.h). Parameters that got no gradient count as
-  /// having a gradient of zero.
+  /// One update with the gradients times `clip_coefficient` (see optim/clip.h); a coefficient that is not finite is an
+  /// Error(usage). Parameters that got no gradient count as having a gradient of zero.
   void step(double clip_coefficient = 1);
 
   void set_lr(double lr) { options_.lr = lr; }

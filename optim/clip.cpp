@@ -1,6 +1,5 @@
 #include "optim/clip.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -24,7 +23,8 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm) {
   runtime.launch(gradients.device(), params, "clip_grad_norm");
   GradNorm result;
   result.norm = std::sqrt(sum);
-  result.coefficient = std::min(1.0, max_norm / (result.norm + 1e-6));
+  const double wanted = max_norm / (result.norm + 1e-6);
+  result.coefficient = wanted < 1 || std::isnan(wanted) ? wanted : 1;
   result.nonfinite = nonfinite != 0;
   return result;
 }

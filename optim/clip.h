@@ -7,7 +7,7 @@ namespace sinter::optim {
 
 struct GradNorm {
   double norm = 0;           ///< L2 norm of all gradients, before clipping
-  double coefficient = 1;    ///< min(1, max_norm / (norm + 1e-6)), for AdamW::step
+  double coefficient = 1;    ///< min(1, max_norm / (norm + 1e-6)), NaN when the norm is; for AdamW::step
   bool nonfinite = false;    ///< a gradient is inf or NaN
 };
 

@@ -5,16 +5,16 @@
 
 namespace sinter::optim {
 
-// HF's names: bias, layernorm, rmsnorm, a path component "norm", or one that ends in "_norm".
+// HF's names: what contains bias, layernorm or rmsnorm, a path component "norm", or one that ends in "_norm".
 bool is_decayed(const std::string& name) {
   std::string lower = name;
   std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  for (const char* part : {"bias", "layernorm", "rmsnorm"})
+    if (lower.find(part) != std::string::npos) return false;
   for (std::size_t begin = 0; begin <= lower.size();) {
     const std::size_t end = std::min(lower.find('.', begin), lower.size());
-    const std::string part = lower.substr(begin, end - begin);
-    if (part == "bias" || part == "norm" || part.ends_with("_norm") || part.find("layernorm") != std::string::npos ||
-        part.find("rmsnorm") != std::string::npos)
-      return false;
+    const std::string component = lower.substr(begin, end - begin);
+    if (component == "norm" || component.ends_with("_norm")) return false;
     begin = end + 1;
   }
   return true;

@@ -32,7 +32,7 @@ void TrainingArguments::validate() const {
   require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", weight_decay, "be finite and not negative");
   require(adam_beta1 >= 0 && adam_beta1 < 1, "adam_beta1", adam_beta1, "lie in [0, 1)");
   require(adam_beta2 >= 0 && adam_beta2 < 1, "adam_beta2", adam_beta2, "lie in [0, 1)");
-  require(std::isfinite(adam_epsilon) && adam_epsilon >= 0, "adam_epsilon", adam_epsilon, "be finite and not negative");
+  require(std::isfinite(adam_epsilon) && adam_epsilon > 0, "adam_epsilon", adam_epsilon, "be finite and positive");
   require(std::isfinite(max_grad_norm) && max_grad_norm >= 0, "max_grad_norm", max_grad_norm,
           "be finite and not negative");
   require(warmup_steps >= 0, "warmup_steps", warmup_steps, "not be negative");

@@ -244,5 +244,29 @@ TEST(ClipGradNorm, RefusesAThresholdThatIsNotPositive) {
                      "max_norm is nan");
 }
 
+TEST(AdamW, RefusesOptionsOutOfRange) {
+  const auto make = [](optim::AdamWOptions options, double weight_decay = 0) {
+    Tensor weight = Tensor::ones({3});
+    optim::AdamW({{.parameters = {{"weight", weight.set_requires_grad()}}, .weight_decay = weight_decay}}, options);
+  };
+  expect_usage_error([&] { make({.lr = -1}); }, "lr is -1");
+  expect_usage_error([&] { make({.beta1 = 1}); }, "beta1 is 1");
+  expect_usage_error([&] { make({.beta2 = -0.1}); }, "beta2 is -0.1");
+  expect_usage_error([&] { make({.eps = 0}); }, "eps is 0");
+  expect_usage_error([&] { make({}, -0.01); }, "weight_decay is -0.01");
+}
+
+TEST(AdamW, ANonFiniteGradientNeverReachesTheWeights) {
+  Tensor weight = Tensor::ones({3});
+  weight.set_requires_grad();
+  optim::AdamW optimizer({{.parameters = {{"weight", weight}}}}, {.lr = 0.1});
+  weight.set_grad(Tensor::from<float>({1, NAN, 1}));
+  const optim::GradNorm norm = optim::clip_grad_norm(optimizer.parameters(), 1.0);
+  EXPECT_TRUE(std::isnan(norm.coefficient));
+  expect_usage_error([&] { optimizer.step(norm.coefficient); }, "the clip coefficient is nan");
+  EXPECT_EQ(weight.to_vector<float>(), (std::vector<float>{1, 1, 1}));
+  EXPECT_EQ(optimizer.steps(), 0);
+}
+
 }  // namespace
 }  // namespace sinter

@@ -74,10 +74,11 @@ TEST(DecayGroups, FrozenParametersAreLeftOut) {
 
 TEST(DecayGroups, Names) {
   for (const char* name : {"classifier.weight", "embeddings.word_embeddings.weight", "normal.weight",
-                           "unbiased.weight", "weight", "normalizer.weight"})
+                           "weight", "normalizer.weight"})
     EXPECT_TRUE(is_decayed(name)) << name;
   for (const char* name : {"classifier.bias", "bias", "LayerNorm.weight", "x.layernorm.weight", "norm.weight",
-                           "a.norm.b.weight", "final_norm.weight", "RMSNorm.weight", "input_layernorm.weight"})
+                           "a.norm.b.weight", "final_norm.weight", "RMSNorm.weight", "input_layernorm.weight",
+                           "relative_attention_bias.weight"})
     EXPECT_FALSE(is_decayed(name)) << name;
 }
 
