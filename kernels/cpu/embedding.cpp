@@ -50,7 +50,7 @@ Status forward(const EmbeddingLayerNorm& p, Stream stream) {
                               y, static_cast<T*>(p.mean), static_cast<T*>(p.rstd)};
   const auto tokens = [&]<int R>(std::integral_constant<int, R>, std::int64_t first) {
     for (std::int64_t t = first; t < first + R; ++t) sum_token(p, t, z + t * p.cols);
-    layer_norm_rows<R>(rows, first);
+    layer_norm_rows<R, Stores::cached>(rows, first);
     if (dropout.active()) drop_rows<R>(dropout, first, y, y, p.cols);
   };
   parallel_ranges(stream, p.tokens, std::max<std::int64_t>(1, kTaskElements / p.cols),

@@ -14,7 +14,10 @@ namespace {
 /// Elements of one task of a forward: enough to pay for handing it out, few enough for small buffers to be shared.
 constexpr std::int64_t kTaskElements = 16384;
 
-std::int64_t rows_per_task(std::int64_t cols) { return std::max<std::int64_t>(1, kTaskElements / cols); }
+std::int64_t rows_per_task(std::int64_t cols) {
+  const std::int64_t rows = std::max<std::int64_t>(1, kTaskElements / cols);
+  return (rows + kForwardRows - 1) / kForwardRows * kForwardRows;
+}
 
 template <class T>
 T* pointer(void* base) {
@@ -30,9 +33,12 @@ Status forward(const LayerNorm& p, Stream stream) {
   if (p.rows == 0) return {};
   const LayerNormRows<T> rows{p.cols, p.eps, pointer<T>(p.x), pointer<T>(p.gamma), pointer<T>(p.beta),
                               pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
-  parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
-      layer_norm_rows<R>(rows, r);
+  with_stores(stores_for<T>(p.y, {p.x}, p.rows, p.cols), [&]<Stores S>(StoresTag<S>) {
+    parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
+      for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+        layer_norm_rows<R, S>(rows, r);
+      });
+      finish_stores<S>();
     });
   });
   return {};
@@ -49,31 +55,37 @@ void clear(T* values, std::int64_t n) {
   std::memset(values, 0, static_cast<std::size_t>(n) * sizeof(T));
 }
 
+/// Block b of rows: dx unless it is null, and the block's terms of dgamma and dbeta if they are asked for.
+template <Stores S, class T>
+void block_backward(const LayerNormBackward& p, std::int64_t b) {
+  const std::int64_t cols = p.cols;
+  T* const dx = pointer<T>(p.dx);
+  LayerNormGradient<T> gradient{p.cols, pointer<T>(p.dy), pointer<T>(p.x), pointer<T>(p.mean),
+                                pointer<T>(p.rstd), pointer<T>(p.gamma), nullptr, nullptr};
+  if (p.dgamma != nullptr) {
+    gradient.dgamma = partial_sums<T>(p.workspace, 0, b, p.rows, p.cols);
+    gradient.dbeta = partial_sums<T>(p.workspace, 1, b, p.rows, p.cols);
+    clear(gradient.dgamma, p.cols);
+    clear(gradient.dbeta, p.cols);
+  }
+  const auto rows = [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+    T* const out = dx + r * cols;
+    const auto sink = [out, cols](int i, std::int64_t c, auto lanes, Vec<T> dz) {
+      store<S>(out + i * cols + c, dz, lanes);
+    };
+    layer_norm_backward_rows<R>(gradient, r, dx != nullptr, sink);
+  };
+  for_row_groups<kBackwardRows>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+  finish_stores<S>();
+}
+
 template <class T>
 Status backward(const LayerNormBackward& p, Stream stream) {
   const std::int64_t blocks = column_blocks(p.rows);
-  const bool sums = p.dgamma != nullptr;
-  const std::int64_t cols = p.cols;
-  T* const dx = pointer<T>(p.dx);
-  parallel_tasks(stream, blocks, [&](std::int64_t b) {
-    LayerNormGradient<T> gradient{p.cols, pointer<T>(p.dy), pointer<T>(p.x), pointer<T>(p.mean),
-                                  pointer<T>(p.rstd), pointer<T>(p.gamma), nullptr, nullptr};
-    if (sums) {
-      gradient.dgamma = partial_sums<T>(p.workspace, 0, b, p.rows, p.cols);
-      gradient.dbeta = partial_sums<T>(p.workspace, 1, b, p.rows, p.cols);
-      clear(gradient.dgamma, p.cols);
-      clear(gradient.dbeta, p.cols);
-    }
-    const auto rows = [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
-      T* const out = dx + r * cols;
-      const auto sink = [out, cols](int i, std::int64_t c, auto lanes, Vec<T> dz) {
-        store(out + i * cols + c, dz, lanes);
-      };
-      layer_norm_backward_rows<R>(gradient, r, dx != nullptr, sink);
-    };
-    for_row_groups<kBackwardRows>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+  with_stores(stores_for<T>(p.dx, {p.dy, p.x}, p.rows, p.cols), [&]<Stores S>(StoresTag<S>) {
+    parallel_tasks(stream, blocks, [&](std::int64_t b) { block_backward<S, T>(p, b); });
   });
-  if (!sums) return {};
+  if (p.dgamma == nullptr) return {};
   add_column_blocks(stream, partial_sums<T>(p.workspace, 0, 0, p.rows, p.cols), blocks, p.cols,
                     static_cast<T*>(p.dgamma));
   add_column_blocks(stream, partial_sums<T>(p.workspace, 1, 0, p.rows, p.cols), blocks, p.cols,
@@ -115,10 +127,13 @@ Status residual_forward(const BiasDropoutResidualLayerNorm& p, Stream stream) {
   T* const z = pointer<T>(p.z == nullptr ? p.y : p.z);
   const LayerNormRows<T> rows{p.cols, p.eps, z, pointer<T>(p.gamma), pointer<T>(p.beta),
                               pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
-  parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-    for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
-      residual_rows<R>(p, dropout, r, z);
-      layer_norm_rows<R>(rows, r);
+  with_stores(stores_for<T>(p.y, {z, p.x, p.residual}, p.rows, p.cols), [&]<Stores S>(StoresTag<S>) {
+    parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
+      for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+        residual_rows<R>(p, dropout, r, z);
+        layer_norm_rows<R, S>(rows, r);
+      });
+      finish_stores<S>();
     });
   });
   return {};

@@ -26,6 +26,8 @@ struct Vec<float> {
   /// The first n lanes of this, `other` behind them.
   Vec first_or(std::int64_t n, Vec other) const { return {_mm512_mask_mov_ps(other.v, first(n), v)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  /// Around the caches, to an address that is a multiple of the vector.
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
   void store(float* p, std::int64_t n) const { _mm512_mask_storeu_ps(p, first(n), v); }
   /// Lanes whose bit in `bits` is set; the others zero.
   Vec keep(std::uint32_t bits) const { return {_mm512_maskz_mov_ps(static_cast<__mmask16>(bits), v)}; }
@@ -42,6 +44,7 @@ struct Vec<double> {
   static Vec load(const double* p, std::int64_t n) { return {_mm512_maskz_loadu_pd(first(n), p)}; }
   Vec first_or(std::int64_t n, Vec other) const { return {_mm512_mask_mov_pd(other.v, first(n), v)}; }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
+  void stream(double* p) const { _mm512_stream_pd(p, v); }
   void store(double* p, std::int64_t n) const { _mm512_mask_storeu_pd(p, first(n), v); }
   Vec keep(std::uint32_t bits) const { return {_mm512_maskz_mov_pd(static_cast<__mmask8>(bits), v)}; }
 };
@@ -85,6 +88,8 @@ struct Vec<float> {
     return {_mm256_blendv_ps(other.v, v, _mm256_castsi256_ps(first(n)))};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  /// Around the caches, to an address that is a multiple of the vector.
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
   void store(float* p, std::int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }
   /// Lanes whose bit in `bits` is set; the others zero.
   Vec keep(std::uint32_t bits) const {
@@ -109,6 +114,7 @@ struct Vec<double> {
     return {_mm256_blendv_pd(other.v, v, _mm256_castsi256_pd(first(n)))};
   }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
+  void stream(double* p) const { _mm256_stream_pd(p, v); }
   void store(double* p, std::int64_t n) const { _mm256_maskstore_pd(p, first(n), v); }
   Vec keep(std::uint32_t bits) const {
     const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <type_traits>
 
 #include "kernels/cpu/simd.h"
@@ -31,6 +32,55 @@ template <class T>
 inline void store(T* p, Vec<T> x, FirstLanes lanes) {
   x.store(p, lanes.count);
 }
+
+/// How a kernel writes its result. An ordinary store first reads the line, which costs a third of the bandwidth where
+/// nothing stays in cache until it is used again; writing around the caches does not. The bits are the same.
+enum class Stores { cached, around };
+template <Stores S>
+using StoresTag = std::integral_constant<Stores, S>;
+
+/// Results of at least this many bytes are written around the caches: they outlive no cache that a core has for itself.
+inline constexpr std::int64_t kAroundBytes = std::int64_t{16} << 20;
+
+/// Around for a large `out` of rows that start on cache lines, unless it is one of the inputs (their lines are in cache
+/// already).
+template <class T>
+inline Stores stores_for(const void* out, std::initializer_list<const void*> inputs, std::int64_t rows,
+                         std::int64_t cols) {
+  constexpr std::int64_t kLine = 64, size = sizeof(T);
+  for (const void* in : inputs)
+    if (in == out) return Stores::cached;
+  const bool aligned = reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && cols * size % kLine == 0;
+  return out != nullptr && aligned && rows * cols * size >= kAroundBytes ? Stores::around : Stores::cached;
+}
+
+/// fn(StoresTag<S>) for the S chosen at run time.
+template <class Fn>
+inline void with_stores(Stores stores, Fn&& fn) {
+  if (stores == Stores::around)
+    fn(StoresTag<Stores::around>{});
+  else
+    fn(StoresTag<Stores::cached>{});
+}
+
+template <Stores S, class T>
+inline void store(T* p, Vec<T> x, AllLanes) {
+  if constexpr (S == Stores::around)
+    x.stream(p);
+  else
+    x.store(p);
+}
+template <Stores S, class T>
+inline void store(T* p, Vec<T> x, FirstLanes lanes) {
+  x.store(p, lanes.count);
+}
+
+/// At the end of a task: its writes around the caches become visible before the pool says that it has ended.
+template <Stores S>
+inline void finish_stores() {
+  if constexpr (S == Stores::around) _mm_sfence();
+}
+
 /// x with the lanes that do not take part set to zero.
 template <class T>
 inline Vec<T> only(Vec<T> x, AllLanes) {
