@@ -75,7 +75,8 @@ void block_backward(const LayerNormBackward& p, std::int64_t b) {
     };
     layer_norm_backward_rows<R>(gradient, r, dx != nullptr, sink);
   };
-  for_row_groups<kBackwardRows>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+  constexpr int kGroup = S == Stores::around ? kStreamedBackwardRows : kBackwardRows;
+  for_row_groups<kGroup>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
   finish_stores<S>();
 }
 
