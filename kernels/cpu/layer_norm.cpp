@@ -14,10 +14,7 @@ namespace {
 /// Elements of one task of a forward: enough to pay for handing it out, few enough for small buffers to be shared.
 constexpr std::int64_t kTaskElements = 16384;
 
-std::int64_t rows_per_task(std::int64_t cols) {
-  const std::int64_t rows = std::max<std::int64_t>(1, kTaskElements / cols);
-  return (rows + kForwardRows - 1) / kForwardRows * kForwardRows;
-}
+std::int64_t rows_per_task(std::int64_t cols) { return std::max<std::int64_t>(1, kTaskElements / cols); }
 
 template <class T>
 T* pointer(void* base) {

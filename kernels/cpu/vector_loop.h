@@ -39,7 +39,7 @@ enum class Stores { cached, around };
 template <Stores S>
 using StoresTag = std::integral_constant<Stores, S>;
 
-/// Results of at least this many bytes are written around the caches: they outlive no cache that a core has for itself.
+/// Results of at least this many bytes are written around the caches: far more than the caches of a core.
 inline constexpr std::int64_t kAroundBytes = std::int64_t{16} << 20;
 
 /// Around for a large `out` of rows that start on cache lines, unless it is one of the inputs (their lines are in cache
