@@ -19,7 +19,7 @@ constexpr std::int64_t kTaskElements = 16384;
 /// Columns that one task of the backward walks along: its bias and its partial column sums stay in the first-level
 /// cache. Fewer tasks with longer stretches are faster in memory, more of them balance better in cache.
 constexpr std::int64_t kTaskColumns = 1024, kStreamedTaskColumns = 3072;
-/// How far ahead of the arithmetic the inputs are asked for.
+/// How far ahead of the arithmetic the inputs are asked for; a tile that is narrower asks for its next row instead.
 constexpr std::int64_t kPrefetchElements = 1024;
 
 double normal_cdf(double u) { return 0.5 * std::erfc(-u / std::numbers::sqrt2); }
@@ -97,6 +97,7 @@ template <Stores S, class T>
 void backward_tile(const BiasGeluBackward& p, std::int64_t block, std::int64_t begin, std::int64_t end, T* sums) {
   const auto* bias = static_cast<const T*>(p.bias);
   if (sums != nullptr) std::memset(sums + begin, 0, static_cast<std::size_t>(end - begin) * sizeof(T));
+  const std::int64_t ahead = S == Stores::around ? kPrefetchElements : p.cols;
   const std::int64_t last = std::min(p.rows, (block + 1) * kColumnSumRows);
   for (std::int64_t r = block * kColumnSumRows; r < last; ++r) {
     const T* x = static_cast<const T*>(p.x) + r * p.cols;
@@ -104,8 +105,8 @@ void backward_tile(const BiasGeluBackward& p, std::int64_t block, std::int64_t b
     T* dx = static_cast<T*>(p.dx) + r * p.cols;
     for_vector_groups<T>(begin, end, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
       for (int m = 0; m < M; ++m) {
-        prefetch(x + c + m * Vec<T>::size, kPrefetchElements);
-        prefetch(dy + c + m * Vec<T>::size, kPrefetchElements);
+        prefetch(x + c + m * Vec<T>::size, ahead);
+        prefetch(dy + c + m * Vec<T>::size, ahead);
       }
       const Vectors<T, M> derivative = gelu_derivative(biased<M>(x, bias, c, lanes));
       for (int m = 0; m < M; ++m) {
