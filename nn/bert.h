@@ -35,7 +35,7 @@ struct BertInputs {
 struct BertOutput {
   Tensor loss;                  ///< scalar, when labels were given
   Tensor logits;                ///< [B, num_labels]
-  Tensors hidden_states;        ///< num_hidden_layers + 1 of [B, S, H] (packed: [T, H]), pads 0, when asked for
+  Tensors hidden_states;        ///< num_hidden_layers + 1 of [B, S, H] (packed: [T, H]), dropped pads 0, when asked for
 };
 
 /// word + token type + position embeddings, LayerNorm, dropout.
