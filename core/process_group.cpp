@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 #include "core/error.h"
 #include "kernels/base/kernel.h"
@@ -19,15 +20,27 @@ namespace {
 
 std::size_t bytes_of(std::int64_t numel, Dtype dtype) { return static_cast<std::size_t>(numel) * size_of(dtype); }
 
+/// Two operands have a byte in common.
+bool overlap(const void* a, std::size_t a_bytes, const void* b, std::size_t b_bytes) {
+  const auto* first = static_cast<const std::byte*>(a);
+  const auto* second = static_cast<const std::byte*>(b);
+  return a_bytes > 0 && b_bytes > 0 && first < second + b_bytes && second < first + a_bytes;
+}
+
+bool overlap(const Tensor& a, const Tensor& b) {
+  return overlap(a.data(), bytes_of(a.numel(), a.dtype()), b.data(), bytes_of(b.numel(), b.dtype()));
+}
+
 void check_operand(const char* operation, const Tensor& tensor) {
   if (!tensor.defined()) fail(ErrorCode::usage, operation, " of an undefined tensor");
-  if (!tensor.is_contiguous())
-    fail(ErrorCode::usage, operation, " of a tensor ", tensor.shape(), " that is not contiguous; pass contiguous()");
+  if (tensor.rank() != 1 || !tensor.is_contiguous() || !tensor.device().is_cpu())
+    fail(ErrorCode::usage, operation, " of ", tensor.is_contiguous() ? "a" : "a non-contiguous", " tensor ",
+         tensor.shape(), " on ", tensor.device().str(), "; it takes contiguous tensors of rank 1 on the CPU");
 }
 
 void check_reducible(const char* operation, Dtype dtype) {
-  if (dtype != Dtype::f32 && dtype != Dtype::f64 && dtype != Dtype::i64)
-    fail(ErrorCode::unsupported, operation, " of a ", name(dtype), " tensor; reductions take f32, f64 and i64");
+  if (dtype != Dtype::f32 && dtype != Dtype::f64 && dtype != Dtype::i64 && dtype != Dtype::i32)
+    fail(ErrorCode::unsupported, operation, " of a ", name(dtype), " tensor; reductions take f32, f64, i64 and i32");
 }
 
 void check_shards(const char* operation, const Tensor& flat, const Tensor& shard, int ranks) {
@@ -45,7 +58,7 @@ void check_shards(const char* operation, const Tensor& flat, const Tensor& shard
 
 // --- What a single rank can check ---------------------------------------------------------------------------------
 
-void ProcessGroup::all_reduce(Tensor flat, ReduceKind kind) {
+void ProcessGroup::all_reduce(const Tensor& flat, ReduceKind kind) {
   check_operand("all_reduce", flat);
   check_reducible("all_reduce", flat.dtype());
   run({.operation = Operation::all_reduce,
@@ -54,17 +67,15 @@ void ProcessGroup::all_reduce(Tensor flat, ReduceKind kind) {
        .input_numel = flat.numel(),
        .output = flat.data(),
        .output_numel = flat.numel(),
+       .output_storage = flat.storage().get(),
        .kind = kind});
   flat.storage()->mark_written("all_reduce");
 }
 
-void ProcessGroup::reduce_scatter(const Tensor& flat, Tensor shard, ReduceKind kind) {
+void ProcessGroup::reduce_scatter(const Tensor& flat, const Tensor& shard, ReduceKind kind) {
   check_shards("reduce_scatter", flat, shard, size());
   check_reducible("reduce_scatter", flat.dtype());
-  const auto* begin = static_cast<const std::byte*>(flat.data());
-  const auto* out = static_cast<const std::byte*>(shard.data());
-  const std::size_t bytes = bytes_of(shard.numel(), shard.dtype());
-  if (bytes > 0 && out < begin + bytes_of(flat.numel(), flat.dtype()) && begin < out + bytes)
+  if (overlap(flat, shard))
     fail(ErrorCode::usage, "reduce_scatter into a shard that lies in the tensor ", flat.shape(),
          " which is reduced; that must keep its values, so pass other memory");
   run({.operation = Operation::reduce_scatter,
@@ -73,28 +84,27 @@ void ProcessGroup::reduce_scatter(const Tensor& flat, Tensor shard, ReduceKind k
        .input_numel = flat.numel(),
        .output = shard.data(),
        .output_numel = shard.numel(),
+       .output_storage = shard.storage().get(),
        .kind = kind});
   shard.storage()->mark_written("reduce_scatter");
 }
 
-void ProcessGroup::all_gather(const Tensor& shard, Tensor flat) {
+void ProcessGroup::all_gather(const Tensor& shard, const Tensor& flat) {
   check_shards("all_gather", flat, shard, size());
-  const auto* begin = static_cast<const std::byte*>(flat.data());
-  const auto* in = static_cast<const std::byte*>(shard.data());
-  const std::size_t bytes = bytes_of(shard.numel(), shard.dtype());
-  const bool overlaps = in < begin + bytes_of(flat.numel(), flat.dtype()) && begin < in + bytes;
-  if (bytes > 0 && overlaps && in != begin + static_cast<std::size_t>(rank()) * bytes)
+  const std::byte* own = static_cast<const std::byte*>(flat.data()) + bytes_of(rank() * shard.numel(), flat.dtype());
+  if (overlap(flat, shard) && shard.data() != own)
     fail(ErrorCode::usage, "all_gather from a shard that lies in the result, but is not the part of rank ", rank());
   run({.operation = Operation::all_gather,
        .dtype = flat.dtype(),
        .input = shard.data(),
        .input_numel = shard.numel(),
        .output = flat.data(),
-       .output_numel = flat.numel()});
+       .output_numel = flat.numel(),
+       .output_storage = flat.storage().get()});
   flat.storage()->mark_written("all_gather");
 }
 
-void ProcessGroup::broadcast(Tensor flat, int root) {
+void ProcessGroup::broadcast(const Tensor& flat, int root) {
   check_operand("broadcast", flat);
   if (root < 0 || root >= size())
     fail(ErrorCode::usage, "broadcast from rank ", root, "; the ranks are 0 to ", size() - 1);
@@ -104,6 +114,7 @@ void ProcessGroup::broadcast(Tensor flat, int root) {
        .input_numel = flat.numel(),
        .output = flat.data(),
        .output_numel = flat.numel(),
+       .output_storage = flat.storage().get(),
        .root = root});
   if (rank() != root) flat.storage()->mark_written("broadcast");
 }
@@ -145,25 +156,13 @@ struct PeerFailed : Error {
 
 template <class T>
 T combine(T a, T b, ReduceKind kind) {
-  if (kind == ReduceKind::sum) return a + b;
-  if constexpr (std::is_floating_point_v<T>)
-    if (std::isnan(a) || std::isnan(b)) return a + b;
+  if constexpr (std::is_floating_point_v<T>) {
+    if (kind == ReduceKind::sum || std::isnan(a) || std::isnan(b)) return a + b;
+  } else if (kind == ReduceKind::sum) {  // wraps around, as every collective library does
+    using Unsigned = std::make_unsigned_t<T>;
+    return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
+  }
   return std::max(a, b);
-}
-
-/// i64 sums wrap around, as every collective library's do.
-template <>
-std::int64_t combine(std::int64_t a, std::int64_t b, ReduceKind kind) {
-  if (kind == ReduceKind::max) return std::max(a, b);
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
-}
-
-/// The reduction of element i over inputs 0, 1, ... in this order.
-template <class T>
-T reduce_element(std::span<const void* const> inputs, std::int64_t i, ReduceKind kind) {
-  T result = static_cast<const T*>(inputs[0])[i];
-  for (std::size_t r = 1; r < inputs.size(); ++r) result = combine(result, static_cast<const T*>(inputs[r])[i], kind);
-  return result;
 }
 
 }  // namespace
@@ -210,6 +209,7 @@ class LocalSim::Meeting {
       arrived_ = 0;
       ++meeting_;
       mismatch_ = describe_mismatch();
+      if (mismatch_.empty()) mismatch_ = describe_sharing();
       changed_.notify_all();
       return;
     }
@@ -238,6 +238,25 @@ class LocalSim::Meeting {
     text << "the ranks disagree: rank 0 calls " << describe(calls_.front()) << ", rank " << other - calls_.begin()
          << " calls " << describe(*other);
     return text.str();
+  }
+
+  /// The first two ranks of which one would write memory that the other reads or writes, or "". Disjoint parts of one
+  /// storage count too, because they share its version.
+  std::string describe_sharing() const {
+    for (std::size_t a = 0; a < calls_.size(); ++a)
+      for (std::size_t b = 0; b < calls_.size(); ++b) {
+        const ProcessGroup::Collective &writer = calls_[a], &other = calls_[b];
+        const std::size_t written = bytes_of(writer.output_numel, writer.dtype);
+        const bool shared = (writer.output_storage != nullptr && writer.output_storage == other.output_storage) ||
+                            overlap(writer.output, written, other.input, bytes_of(other.input_numel, other.dtype)) ||
+                            overlap(writer.output, written, other.output, bytes_of(other.output_numel, other.dtype));
+        if (a == b || !shared) continue;
+        std::ostringstream text;
+        text << "ranks " << std::min(a, b) << " and " << std::max(a, b) << " pass the same memory to "
+             << describe(writer) << "; each rank needs a tensor of its own";
+        return text.str();
+      }
+    return "";
   }
 
   static std::string describe(const ProcessGroup::Collective& call) {
@@ -272,6 +291,12 @@ class LocalSim::Rank final : public ProcessGroup {
  private:
   void run(const Collective& call) override {
     meeting_.open(rank_, call);
+    transfer(call);
+    meeting_.close(rank_, call);
+  }
+
+  /// Between the meetings the peers read and write this rank's operands, so nothing may unwind past them.
+  void transfer(const Collective& call) noexcept {
     switch (call.operation) {
       case Operation::barrier: break;
       case Operation::all_reduce:
@@ -279,7 +304,6 @@ class LocalSim::Rank final : public ProcessGroup {
       case Operation::all_gather: gather(call); break;
       case Operation::broadcast: copy(call, call.root, 0); break;
     }
-    meeting_.close(rank_, call);
   }
 
   /// Each rank reduces its part of the elements over all ranks. That of all_reduce goes to every rank at once, in
@@ -290,23 +314,32 @@ class LocalSim::Rank final : public ProcessGroup {
     switch (call.dtype) {
       case Dtype::f32: return reduce_as<float>(call);
       case Dtype::f64: return reduce_as<double>(call);
-      default: return reduce_as<std::int64_t>(call);
+      case Dtype::i64: return reduce_as<std::int64_t>(call);
+      default: return reduce_as<std::int32_t>(call);
     }
+  }
+
+  /// Element i of the reduction, over the ranks in ascending order.
+  template <class T>
+  T reduced(std::int64_t i, ReduceKind kind) const {
+    const std::vector<Collective>& calls = meeting_.calls();
+    T result = static_cast<const T*>(calls[0].input)[i];
+    for (std::size_t r = 1; r < calls.size(); ++r)
+      result = combine(result, static_cast<const T*>(calls[r].input)[i], kind);
+    return result;
   }
 
   template <class T>
   void reduce_as(const Collective& call) {
-    std::vector<const void*> inputs;
-    for (const Collective& peer : meeting_.calls()) inputs.push_back(peer.input);
     if (call.operation == Operation::reduce_scatter) {
       for (std::int64_t i = 0; i < call.output_numel; ++i)
-        static_cast<T*>(call.output)[i] = reduce_element<T>(inputs, rank_ * call.output_numel + i, call.kind);
+        static_cast<T*>(call.output)[i] = reduced<T>(rank_ * call.output_numel + i, call.kind);
       return;
     }
     const std::int64_t part = (call.input_numel + size() - 1) / size();
     const std::int64_t end = std::min(call.input_numel, (rank_ + 1) * part);
     for (std::int64_t i = rank_ * part; i < end; ++i) {
-      const T result = reduce_element<T>(inputs, i, call.kind);
+      const T result = reduced<T>(i, call.kind);
       for (const Collective& peer : meeting_.calls()) static_cast<T*>(peer.output)[i] = result;
     }
   }

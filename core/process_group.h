@@ -22,9 +22,11 @@ enum class ReduceKind : std::uint8_t {
 /// asynchronous form would return a handle whose wait() gives that promise, with the operands untouched until then;
 /// the rule about the order of calls is the same, so callers of these forms need not change.)
 ///
-/// Tensors are contiguous. Reductions take f32, f64 and i64; the others any dtype. Sums are added in ascending order
-/// of the ranks, ((x_0 + x_1) + x_2) + ..., in the tensor's dtype: repeatable, and bit for bit equal to a process that
-/// accumulates the ranks' parts one after the other.
+/// Tensors are contiguous, of rank 1 and in host memory, as a rule ranges of flat buffers (core/flat_parameters.h):
+/// all_reduce(gradients.narrow(0, begin, length)) for one bucket. Empty ones are allowed, and take part like others.
+/// Reductions take f32, f64, i64 and i32; the others any dtype. Sums are added in ascending order of the ranks,
+/// ((x_0 + x_1) + x_2) + ..., in the tensor's dtype, with denormals flushed as in kernels: repeatable, and equal bit
+/// for bit to one process that accumulates the ranks' parts one after the other. Writes raise the storage's version.
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
@@ -33,19 +35,20 @@ class ProcessGroup {
   virtual int size() const = 0;
 
   /// Every element becomes the sum (or maximum) over the ranks.
-  void all_reduce(Tensor flat, ReduceKind kind = ReduceKind::sum);
+  void all_reduce(const Tensor& flat, ReduceKind kind = ReduceKind::sum);
   /// The n elements of rank r's `shard` become elements [r n, (r + 1) n) of the reduced `flat` (size() n elements).
   /// `flat` keeps its values, so `shard` lies elsewhere.
-  void reduce_scatter(const Tensor& flat, Tensor shard, ReduceKind kind = ReduceKind::sum);
+  void reduce_scatter(const Tensor& flat, const Tensor& shard, ReduceKind kind = ReduceKind::sum);
   /// Elements [r n, (r + 1) n) of `flat` (size() n elements) become the n elements of rank r's `shard`, which may be
   /// that very range of `flat`.
-  void all_gather(const Tensor& shard, Tensor flat);
+  void all_gather(const Tensor& shard, const Tensor& flat);
   /// Every rank's elements become those of `root`.
-  void broadcast(Tensor flat, int root = 0);
+  void broadcast(const Tensor& flat, int root = 0);
   /// Returns when every rank has called it.
   void barrier();
-  /// Sums of host numbers (losses, counts), added in ascending order of the ranks.
-  std::vector<double> all_reduce_sums(std::span<const double> values);
+  /// Sums of a few host numbers, added in ascending order of the ranks: losses and metrics travel as (sum, count)
+  /// pairs, never as means.
+  [[nodiscard]] std::vector<double> all_reduce_sums(std::span<const double> values);
 
  protected:
   friend class LocalSim;
@@ -61,6 +64,7 @@ class ProcessGroup {
     std::int64_t input_numel = 0;
     void* output = nullptr;
     std::int64_t output_numel = 0;
+    const Storage* output_storage = nullptr;   ///< null for host numbers
     ReduceKind kind = ReduceKind::sum;
     int root = 0;
   };
@@ -81,7 +85,8 @@ class SelfGroup final : public ProcessGroup {
 /// R ranks as threads of this process, for tests: the code of a rank cannot tell the difference.
 ///
 /// Scopes such as NoGradGuard, ModuleScope and StepScope belong to a thread, so a rank inherits none from the caller.
-/// All ranks share the one ThreadPool, whose regions they enter in turn.
+/// All ranks share the one ThreadPool, whose regions they enter in turn. A tensor that was made outside of fn is one
+/// tensor for all ranks: to write it, or parts of its storage, in an operation is Error(usage) that names two ranks.
 class LocalSim {
  public:
   /// Calls fn once for each rank, and returns when all have ended. When ranks throw, the others end at their next

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "core/autograd/mode.h"
 #include "core/error.h"
@@ -33,8 +34,16 @@ struct Graveyard {
 };
 
 Graveyard& graveyard() {
-  // Never freed, so that tensors of static storage duration can still die after it.
-  thread_local Graveyard* instance = new Graveyard();
+  // Freed with its thread. Behind a pointer, because tensors of static storage duration die after the main thread's
+  // locals: they make another one.
+  static thread_local Graveyard* instance = nullptr;
+  struct Owner {
+    ~Owner() { delete std::exchange(instance, nullptr); }
+  };
+  if (instance == nullptr) {
+    static thread_local const Owner owner;
+    instance = new Graveyard();
+  }
   return *instance;
 }
 

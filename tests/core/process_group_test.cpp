@@ -5,9 +5,12 @@
 
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <limits>
-#include <mutex>
+#include <memory>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "core/autograd/mode.h"
 #include "core/flat_parameters.h"
@@ -62,36 +65,69 @@ TEST(ProcessGroup, SumsEqualSequentialAccumulation) {
 TEST(ProcessGroup, DenormalsAreFlushedAsInKernels) {
   const float tiny = 1e-40f;
   LocalSim::run(2, [&](ProcessGroup& group) {
-    Tensor x = Tensor::from<float>({tiny, 1.0f});
+    // The second sum is a denormal of two numbers that are none.
+    const Tensor x = Tensor::from<float>({tiny, group.rank() == 0 ? 1.2e-38f : -1.19e-38f, 1.0f});
     group.all_reduce(x);
-    EXPECT_EQ(x.to_vector<float>()[0], 0.0f);
-    EXPECT_EQ(x.to_vector<float>()[1], 2.0f);
+    EXPECT_EQ(x.to_vector<float>(), (std::vector<float>{0, 0, 2}));
   });
 }
 
-TEST(ProcessGroup, GradientsEqualAccumulationInOneProcess) {
-  const auto backward = [](const Parameter& w, int r) {
-    Tensor x = Tensor::empty({7, 33});
-    normal_(x, 0, 1, 9, static_cast<std::uint32_t>(r));
-    sum(tanh(linear(x, w.tensor))).backward();
-  };
-  const auto weight = [] {
-    Tensor w = Tensor::empty({5, 33});
-    normal_(w, 0, 1, 9, 100);
-    return Parameter{"w", w.set_requires_grad()};
-  };
-  const Parameter alone = weight();
-  FlatParameters expected = FlatParameters::adopt({{alone}});
-  for (int r = 0; r < 3; ++r) backward(alone, r);
-  expected.settle_gradients();
-  LocalSim::run(3, [&](ProcessGroup& group) {
-    const Parameter w = weight();
-    FlatParameters flat = FlatParameters::adopt({{w}});
-    backward(w, group.rank());
-    flat.settle_gradients();
-    group.all_reduce(flat.gradients());
-    EXPECT_EQ(bytes(flat.gradients()), bytes(expected.gradients()));
-  });
+/// A linear model in flat buffers, and what data-parallel training needs of it.
+struct Model {
+  Parameter weight, bias;
+  FlatParameters flat;
+
+  static Tensor normal(const Shape& shape, Dtype dtype, std::uint32_t site) {
+    Tensor x = Tensor::empty(shape, {dtype});
+    normal_(x, 0, 1, 9, site);
+    return x;
+  }
+
+  explicit Model(Dtype dtype)
+      : weight{"weight", normal({5, 33}, dtype, 100).set_requires_grad()},
+        bias{"bias", normal({5}, dtype, 101).set_requires_grad()},
+        flat(FlatParameters::adopt({{weight, bias}})) {}
+
+  /// Gradients of part `r` of step `step`'s batch.
+  void backward(int step, int r) {
+    const Tensor x = normal({7, 33}, weight.tensor.dtype(), static_cast<std::uint32_t>(10 * step + r));
+    sum(tanh(linear(x, weight.tensor, bias.tensor))).backward();
+  }
+
+  void update() {
+    flat.gradients().mul_(-0.01);
+    flat.values().add_(flat.gradients());
+    flat.mark_written("update");
+    flat.zero_grad();
+  }
+};
+
+TEST(ProcessGroup, DataParallelTrainingEqualsOneProcessThatAccumulates) {
+  constexpr int kSteps = 4;
+  for (const Dtype dtype : {Dtype::f32, Dtype::f64})
+    for (const int ranks : {1, 2, 3, 5}) {
+      std::vector<std::vector<std::uint8_t>> gradients, values;
+      Model alone(dtype);
+      for (int step = 0; step < kSteps; ++step) {
+        for (int r = 0; r < ranks; ++r) alone.backward(step, r);
+        alone.flat.settle_gradients();
+        gradients.push_back(bytes(alone.flat.gradients()));
+        alone.update();
+        values.push_back(bytes(alone.flat.values()));
+      }
+      ASSERT_NE(values.front(), values.back());
+      LocalSim::run(ranks, [&](ProcessGroup& group) {
+        Model model(dtype);
+        for (std::size_t step = 0; step < kSteps; ++step) {
+          model.backward(static_cast<int>(step), group.rank());
+          model.flat.settle_gradients();
+          group.all_reduce(model.flat.gradients());
+          EXPECT_EQ(bytes(model.flat.gradients()), gradients[step]) << ranks << " ranks, step " << step;
+          model.update();
+          EXPECT_EQ(bytes(model.flat.values()), values[step]) << ranks << " ranks, step " << step;
+        }
+      });
+    }
 }
 
 TEST(ProcessGroup, MaxLetsNanWin) {
@@ -108,24 +144,29 @@ TEST(ProcessGroup, MaxLetsNanWin) {
     Tensor flag = Tensor::from<std::int64_t>({r == 1 ? 1 : 0, -r});
     group.all_reduce(flag, ReduceKind::max);
     EXPECT_EQ(flag.to_vector<std::int64_t>(), (std::vector<std::int64_t>{1, 0}));
+    constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+    const Tensor wraps = Tensor::from<std::int32_t>({most, r});
+    group.all_reduce(wraps);
+    EXPECT_EQ(wraps.to_vector<std::int32_t>(), (std::vector<std::int32_t>{most - 2, 3}));
   });
 }
 
 TEST(ProcessGroup, ReduceScatterAndAllGather) {
-  for (const int ranks : {1, 2, 3})
+  for (const int ranks : {1, 2, 3, 5})
     for (const std::int64_t n : {0, 1, 7, 1001}) {
-      const Tensor expected = sequential_sum(ranks, n * ranks, Dtype::f32);
+      const Dtype dtype = n == 7 ? Dtype::f64 : Dtype::f32;
+      const Tensor expected = sequential_sum(ranks, n * ranks, dtype);
       LocalSim::run(ranks, [&](ProcessGroup& group) {
-        const Tensor x = part(group.rank(), n * ranks, Dtype::f32);
-        Tensor shard = Tensor::full({n}, 1e30);
+        const Tensor x = part(group.rank(), n * ranks, dtype);
+        Tensor shard = Tensor::full({n}, 1e30, {dtype});
         group.reduce_scatter(x, shard);
         EXPECT_EQ(bytes(shard), bytes(expected.narrow(0, group.rank() * n, n).contiguous()));
-        EXPECT_EQ(bytes(x), bytes(part(group.rank(), n * ranks, Dtype::f32)));
-        Tensor whole = Tensor::full({n * ranks}, 1e30);
+        EXPECT_EQ(bytes(x), bytes(part(group.rank(), n * ranks, dtype)));
+        Tensor whole = Tensor::full({n * ranks}, 1e30, {dtype});
         group.all_gather(shard, whole);
         EXPECT_EQ(bytes(whole), bytes(expected));
         // In place: the shard is the rank's own part of the result.
-        Tensor in_place = Tensor::full({n * ranks}, 1e30);
+        Tensor in_place = Tensor::full({n * ranks}, 1e30, {dtype});
         Tensor own = in_place.narrow(0, group.rank() * n, n);
         own.copy_(shard);
         group.all_gather(own, in_place);
@@ -136,13 +177,16 @@ TEST(ProcessGroup, ReduceScatterAndAllGather) {
 
 TEST(ProcessGroup, BroadcastOfAnyDtype) {
   for (const Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::u8, Dtype::i32})
-    LocalSim::run(3, [&](ProcessGroup& group) {
-      for (int root = 0; root < 3; ++root) {
-        Tensor x = Tensor::full({33}, 10 * root + group.rank(), {dtype});
-        group.broadcast(x, root);
-        EXPECT_EQ(x.to(Dtype::f64).to_vector<double>(), std::vector<double>(33, 11.0 * root));
-      }
-    });
+    for (const int ranks : {1, 2, 3, 5})
+      LocalSim::run(ranks, [&](ProcessGroup& group) {
+        for (int root = 0; root < ranks; ++root)
+          for (const std::size_t n : {0, 1, 33}) {
+            const Shape shape{static_cast<std::int64_t>(n)};
+            Tensor x = Tensor::full(shape, 10 * root + group.rank(), {dtype});
+            group.broadcast(x, root);
+            EXPECT_EQ(x.to(Dtype::f64).to_vector<double>(), std::vector<double>(n, 11.0 * root));
+          }
+      });
 }
 
 TEST(ProcessGroup, HostSumsInRankOrder) {
@@ -177,6 +221,16 @@ TEST(ProcessGroup, WritesRaiseVersions) {
     group.broadcast(w, 0);
     if (group.rank() == 0) loss.backward();  // the root's values were not touched
     if (group.rank() == 1) expect_usage_error([&] { loss.backward(); }, "last written by broadcast");
+    const Tensor two = Tensor::ones({2}), four = Tensor::ones({4});
+    const std::uint64_t before = two.storage()->version();
+    group.reduce_scatter(four, two);
+    EXPECT_EQ(two.storage()->version(), before + 1);
+    EXPECT_STREQ(two.storage()->last_writer(), "reduce_scatter");
+    group.all_gather(two, four);
+    EXPECT_STREQ(four.storage()->last_writer(), "all_gather");
+    EXPECT_EQ(two.storage()->version(), before + 1);  // only read
+    group.all_reduce(four);
+    EXPECT_STREQ(four.storage()->last_writer(), "all_reduce");
   });
 }
 
@@ -201,6 +255,92 @@ TEST(LocalSim, AnExceptionEndsTheOthersAndIsRethrown) {
         ErrorCode::bad_input, "rank " + std::to_string(bad) + " met a bad row");
     EXPECT_EQ(passed.load(), 0);
   }
+}
+
+TEST(LocalSim, AFailureEndsRanksThatWaitInAnyOperation) {
+  const std::vector<std::function<void(ProcessGroup&)>> operations{
+      [](ProcessGroup& group) { group.barrier(); },
+      [](ProcessGroup& group) { group.all_reduce(Tensor::zeros({6}), ReduceKind::max); },
+      [](ProcessGroup& group) { group.reduce_scatter(Tensor::zeros({6}), Tensor::zeros({2})); },
+      [](ProcessGroup& group) { group.all_gather(Tensor::zeros({2}), Tensor::zeros({6})); },
+      [](ProcessGroup& group) { group.broadcast(Tensor::zeros({0}), 2); },
+      [](ProcessGroup& group) { EXPECT_TRUE(group.all_reduce_sums({}).empty()); },
+  };
+  for (const auto& operation : operations)
+    for (const int round_of_failure : {0, 1, 50})
+      expect_error(
+          [&] {
+            LocalSim::run(3, [&](ProcessGroup& group) {
+              for (int round = 0; round < 100; ++round) {
+                if (group.rank() == 1 && round == round_of_failure) fail(ErrorCode::io, "no more rows");
+                operation(group);
+              }
+            });
+          },
+          ErrorCode::io, "no more rows");
+}
+
+TEST(LocalSim, ARankThatSwallowsAPeersFailureMeetsItAgain) {
+  expect_error(
+      [] {
+        LocalSim::run(2, [](ProcessGroup& group) {
+          if (group.rank() == 1) fail(ErrorCode::io, "no more rows");
+          for (int i = 0; i < 3; ++i)
+            expect_error([&] { group.barrier(); }, ErrorCode::internal, "rank 1 failed while rank 0 waited");
+        });
+      },
+      ErrorCode::io, "no more rows");
+}
+
+TEST(LocalSim, ManyRoundsOfMixedOperations) {
+  for (const int ranks : {2, 3, 5})
+    LocalSim::run(ranks, [&](ProcessGroup& group) {
+      for (int round = 0; round < 300; ++round) {
+        const std::int64_t n = round % 11;
+        Tensor shard = Tensor::full({n}, round + group.rank()), whole = Tensor::full({n * ranks}, -1);
+        group.all_gather(shard, whole);
+        group.all_reduce(whole);
+        group.reduce_scatter(whole, shard);
+        double expected = 1.0 * (round + group.rank()) * ranks * ranks;
+        ASSERT_EQ(bytes(shard), bytes(Tensor::full({n}, expected)));
+        group.broadcast(shard, round % ranks);
+        group.all_reduce(shard, ReduceKind::max);
+        expected = 1.0 * (round + round % ranks) * ranks * ranks;
+        ASSERT_EQ(bytes(shard), bytes(Tensor::full({n}, expected)));
+      }
+    });
+}
+
+TEST(LocalSim, RefusesOneTensorForSeveralRanks) {
+  const auto refused = [](const std::string& says, const std::function<void(ProcessGroup&)>& call) {
+    expect_usage_error([&] { LocalSim::run(3, call); }, says);
+  };
+  const Tensor shared = Tensor::zeros({8}), whole = Tensor::zeros({24});
+  refused("ranks 0 and 1 pass the same memory to all_reduce (sum) of 8 elements of f32",
+          [&](ProcessGroup& group) { group.all_reduce(shared); });
+  refused("ranks 1 and 2 pass the same memory to all_reduce (max) of 5 elements of f32", [&](ProcessGroup& group) {
+    const Tensor own = Tensor::zeros({5});
+    group.all_reduce(group.rank() == 0 ? own : shared.narrow(0, group.rank() == 1 ? 0 : 3, 5), ReduceKind::max);
+  });
+  refused("ranks 0 and 1 pass the same memory to broadcast (root 0) of 8 elements of f32",
+          [&](ProcessGroup& group) { group.broadcast(whole.narrow(0, 8 * group.rank(), 8)); });  // one version
+  refused("ranks 1 and 2 pass the same memory to all_reduce (sum) of 3 elements of f32", [&](ProcessGroup& group) {
+    // Two storages on one memory, which meet in one element.
+    const auto slice = std::make_shared<Storage>(shared.storage(), group.rank() == 2 ? 8 : 0, 12);
+    const Tensor own = Tensor::zeros({3});
+    group.all_reduce(group.rank() == 0 ? own : Tensor::view_of(slice, 0, {3}, {1}, Dtype::f32));
+  });
+  refused("pass the same memory to reduce_scatter", [&](ProcessGroup& group) {
+    group.reduce_scatter(group.rank() == 0 ? Tensor::zeros({24}) : whole,
+                         group.rank() == 0 ? whole.narrow(0, 0, 8) : Tensor::zeros({8}));
+  });
+  // What is only read may be one tensor, and slices that touch do not overlap.
+  LocalSim::run(3, [&](ProcessGroup& group) {
+    group.reduce_scatter(whole, Tensor::zeros({8}));
+    group.all_gather(shared, Tensor::zeros({24}));
+    const auto slice = std::make_shared<Storage>(whole.storage(), 32 * static_cast<std::size_t>(group.rank()), 32);
+    group.all_reduce(Tensor::view_of(slice, 0, {8}, {1}, Dtype::f32));
+  });
 }
 
 TEST(LocalSim, TheLowestOfSeveralExceptionsAndAnyType) {
@@ -251,16 +391,27 @@ TEST(LocalSim, MismatchesNameTheRanks) {
          [](ProcessGroup& group) { group.broadcast(Tensor::zeros({4}), group.rank()); });
   expect("barrier, rank 2 calls all_reduce (sum) of 1 elements of f64", [](ProcessGroup& group) {
     const double one[] = {1};
-    if (group.rank() == 2) group.all_reduce_sums(one);
+    if (group.rank() == 2) static_cast<void>(group.all_reduce_sums(one));
     group.barrier();
   });
+  expect("reduce_scatter (sum) of 6 elements of f32, rank 1 calls reduce_scatter (sum) of 3 elements of f32",
+         [](ProcessGroup& group) {
+           const std::int64_t n = group.rank() == 1 ? 1 : 2;
+           group.reduce_scatter(Tensor::zeros({3 * n}), Tensor::zeros({n}));
+         });
+  expect("all_gather of 2 elements of u8, rank 1 calls broadcast (root 0) of 2 elements of u8",
+         [](ProcessGroup& group) {
+           if (group.rank() == 1) group.broadcast(Tensor::zeros({2}, {Dtype::u8}));
+           group.all_gather(Tensor::zeros({2}, {Dtype::u8}), Tensor::zeros({6}, {Dtype::u8}));
+         });
 }
 
 TEST(ProcessGroup, WhatOneRankCanRefuse) {
   SelfGroup self;
   expect_error([&] { self.all_reduce(Tensor::zeros({2}, {Dtype::f16})); }, ErrorCode::unsupported,
-               "all_reduce of a f16 tensor; reductions take f32, f64 and i64");
-  expect_usage_error([&] { self.all_reduce(Tensor::zeros({2, 3}).transpose(0, 1)); }, "not contiguous");
+               "all_reduce of a f16 tensor; reductions take f32, f64, i64 and i32");
+  expect_usage_error([&] { self.all_reduce(Tensor::zeros({2, 3})); }, "it takes contiguous tensors of rank 1");
+  expect_usage_error([&] { self.all_reduce(Tensor::zeros({2, 3}).select(1, 0)); }, "of a non-contiguous tensor [2]");
   expect_usage_error([&] { self.all_reduce(Tensor()); }, "all_reduce of an undefined tensor");
   expect_usage_error([&] { self.broadcast(Tensor::zeros({2}), 1); }, "broadcast from rank 1; the ranks are 0 to 0");
   expect_usage_error([&] { self.broadcast(Tensor::zeros({2}), -1); }, "broadcast from rank -1");
@@ -281,8 +432,8 @@ TEST(SelfGroup, IsTheIdentity) {
   SelfGroup group;
   EXPECT_EQ(group.rank(), 0);
   EXPECT_EQ(group.size(), 1);
-  Tensor x = Tensor::from<double>({1, 2, 3});
-  Tensor y = Tensor::zeros({3}, {Dtype::f64}), z = y.clone();
+  const Tensor x = Tensor::from<double>({1, 2, 3});
+  const Tensor y = Tensor::zeros({3}, {Dtype::f64}), z = Tensor::zeros({3}, {Dtype::f64});
   group.all_reduce(x);
   group.broadcast(x);
   group.barrier();
