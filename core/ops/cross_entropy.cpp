@@ -33,16 +33,16 @@ struct CrossEntropy {
         .x = x.data(), .labels = attrs.labels.data<std::int64_t>(), .loss = loss.data(), .lse = lse.data(),
     };
     Runtime::instance().launch(x.device(), params, name);
-    ctx.save({x, lse});
+    ctx.save({x, lse, attrs.labels});
     return {loss};
   }
   static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs grad) {
-    const Tensor x = ctx.saved(0), lse = ctx.saved(1), dloss = grad[0].contiguous();
+    const Tensor x = ctx.saved(0), lse = ctx.saved(1), labels = ctx.saved(2), dloss = grad[0].contiguous();
     const Tensor dx = Tensor::empty(x.shape(), x.options());
     const kernels::CrossEntropyBackward params{
         .dtype = x.dtype(), .rows = x.size(0), .classes = x.size(1),
         .ignore_index = attrs.ignore_index, .label_smoothing = attrs.label_smoothing,
-        .dloss = dloss.data(), .x = x.data(), .labels = attrs.labels.data<std::int64_t>(), .lse = lse.data(), .dx = dx.data(),
+        .dloss = dloss.data(), .x = x.data(), .labels = labels.data<std::int64_t>(), .lse = lse.data(), .dx = dx.data(),
     };
     Runtime::instance().launch(x.device(), params, name);
     return {dx};

@@ -140,6 +140,7 @@ struct PowScalar {
     return {launch_unary(UnaryOp::pow_scalar, name, in[0], attrs.value)};
   }
   static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs dy) {
+    if (attrs.value == 0) return {Tensor::zeros(dy[0].shape(), dy[0].options())};  // 0 * pow(x, -1) is NaN at 0
     return {dy[0] * (pow(ctx.saved(0), attrs.value - 1) * attrs.value)};
   }
 };

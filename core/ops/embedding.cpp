@@ -107,11 +107,12 @@ struct EmbeddingLayerNorm {
         .z = z.data(), .y = y.data(), .mean = mean.data(), .rstd = rstd.data(),
     };
     Runtime::instance().launch(word.device(), params, name);
-    ctx.save({z, gamma, mean, rstd});
+    ctx.save({z, gamma, mean, rstd, attrs.ids, attrs.type_ids, attrs.position_ids});
     return {y};
   }
   static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs grad) {
     const Tensor z = ctx.saved(0), gamma = ctx.saved(1), mean = ctx.saved(2), rstd = ctx.saved(3);
+    const Tensor ids = ctx.saved(4), type_ids = ctx.saved(5), position_ids = ctx.saved(6);
     const Tensor dy = grad[0].contiguous();
     const TableGradient word(ctx, 0, attrs.word, z.options());
     const TableGradient type(ctx, 1, attrs.type, z.options());
@@ -121,8 +122,8 @@ struct EmbeddingLayerNorm {
         .dtype = z.dtype(), .tokens = z.size(0), .cols = z.size(1),
         .vocab = attrs.word[0], .types = attrs.type[0], .positions = attrs.position[0],
         .padding_idx = attrs.padding_idx, .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
-        .ids = attrs.ids.data<std::int64_t>(), .type_ids = attrs.type_ids.data<std::int64_t>(),
-        .position_ids = attrs.position_ids.data<std::int64_t>(),
+        .ids = ids.data<std::int64_t>(), .type_ids = type_ids.data<std::int64_t>(),
+        .position_ids = position_ids.data<std::int64_t>(),
         .dy = dy.data(), .z = z.data(), .mean = mean.data(), .rstd = rstd.data(), .gamma = gamma.data(),
         .dword = word.buffer.data(), .dtype_table = type.buffer.data(), .dposition = position.buffer.data(),
         .dgamma = dgamma.data(), .dbeta = dbeta.data(),

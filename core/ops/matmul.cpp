@@ -113,7 +113,7 @@ struct Matmul {
     if (ctx.needs(0)) da = sum_to(matmul(dy[0], b.transpose(-2, -1)), a.shape());
     if (ctx.needs(1)) {
       db = b.rank() == 2 && a.rank() > 2
-               ? matmul(a.reshape({-1, a.size(-1)}).transpose(0, 1), dy[0].reshape({-1, dy[0].size(-1)}))
+               ? matmul(a.flatten(0, -2).transpose(0, 1), dy[0].flatten(0, -2))
                : sum_to(matmul(a.transpose(-2, -1), dy[0]), b.shape());
     }
     return {da, db};

@@ -114,9 +114,14 @@ struct Argmax {
   }
 };
 
-ReduceAttrs reduce_attrs(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
+ReduceAttrs reduce_attrs(const OpRow& op, const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   ReduceAttrs attrs{x.shape(), 0, keepdim};
-  for (const int d : dims) attrs.reduced |= 1u << x.shape().dimension(d);
+  for (const int dim : dims) {
+    const int d = x.shape().dimension(dim);
+    if ((attrs.reduced >> d & 1u) != 0)
+      fail(ErrorCode::usage, op.name, " of ", x.shape(), ": dimension ", d, " stands twice");
+    attrs.reduced |= 1u << d;
+  }
   return attrs;
 }
 
@@ -135,7 +140,7 @@ const OpRow argmax_op = make_row<Argmax>();
 
 Tensor sum(const Tensor& x) { return sum(x, all_dims(x)); }
 Tensor sum(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
-  return run_op1(sum_op, reduce_attrs(x, dims, keepdim), {x});
+  return run_op1(sum_op, reduce_attrs(sum_op, x, dims, keepdim), {x});
 }
 Tensor mean(const Tensor& x) { return mean(x, all_dims(x)); }
 Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
@@ -144,10 +149,10 @@ Tensor mean(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
   return sum(x, dims, keepdim) * (1 / n);
 }
 Tensor amax(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
-  return run_op1(amax_op, reduce_attrs(x, dims, keepdim), {x});
+  return run_op1(amax_op, reduce_attrs(amax_op, x, dims, keepdim), {x});
 }
 Tensor amin(const Tensor& x, const std::vector<int>& dims, bool keepdim) {
-  return run_op1(amin_op, reduce_attrs(x, dims, keepdim), {x});
+  return run_op1(amin_op, reduce_attrs(amin_op, x, dims, keepdim), {x});
 }
 Tensor argmax(const Tensor& x, int d) { return run_op1(argmax_op, Argmax::Attrs{x.shape().dimension(d)}, {x}); }
 

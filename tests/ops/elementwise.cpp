@@ -88,6 +88,11 @@ void unary_samples(Samples& samples) {
   samples.valid.push_back({.op = "pow_scalar", .label = "negative base, whole exponent", .inputs = {normal({9}, 91)},
                            .call = [](Inputs in) { return Tensors{pow(in[0], 3)}; },
                            .expected = map_one([](double x) { return x * x * x; })});
+  for (const int exponent : {0, 1, 2})
+    samples.valid.push_back({.op = "pow_scalar", .label = "0 to the power of " + std::to_string(exponent),
+                             .inputs = {Tensor::zeros({3}, {Dtype::f64})},
+                             .call = [=](Inputs in) { return Tensors{pow(in[0], exponent)}; },
+                             .expected = map_one([=](double) { return exponent == 0 ? 1 : 0; })});
   samples.valid.push_back({.op = "logical_not", .label = "row", .inputs = {booleans({1, 0, 0, 1, 1, 0}, {2, 3})},
                            .call = [](Inputs in) { return Tensors{logical_not(in[0])}; },
                            .expected = map_one([](double x) { return x == 0 ? 1 : 0; })});

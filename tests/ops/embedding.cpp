@@ -19,25 +19,25 @@ Arrays lookup(const Arrays& in) {
   })};
 }
 
-const std::vector<std::int64_t> kIds = {4, 0, 2, 4, 1, 0}, kTypes = {0, 0, 1, 1, 0, 1}, kPositions = {0, 1, 2, 0, 1, 2};
-
 void add_fused(Samples& samples, const char* label, double p, bool packed, std::int64_t padding_idx) {
   const std::shared_ptr<const Packing> packing = packed ? Packing::packed({3, 3}) : nullptr;
   samples.valid.push_back(
       {.op = "embedding_layer_norm", .label = label,
-       .inputs = {normal({5, 7}, 1), normal({2, 7}, 2), normal({4, 7}, 3), normal({7}, 4, 1, 0.3), normal({7}, 5)},
+       .inputs = {normal({5, 7}, 1), normal({2, 7}, 2), normal({4, 7}, 3), normal({7}, 4, 1, 0.3), normal({7}, 5),
+                  indices({4, 0, 2, 4, 1, 0}), indices({0, 0, 1, 1, 0, 1}), indices({0, 1, 2, 0, 1, 2})},
        .call = [=](Inputs in) {
          const StepScope scope(kSeed, kStep, kFirstSample);
-         const Shape tokens{6};
-         return Tensors{embedding_layer_norm({in[0], in[1], in[2]}, Tensor::from(kIds, tokens),
-                                             Tensor::from(kTypes, tokens),
-                                             Tensor::from(kPositions, tokens), in[3], in[4], 1e-12, p, 3, packing,
-                                                 padding_idx)};
+         return Tensors{embedding_layer_norm({in[0], in[1], in[2]}, in[5], in[6], in[7], in[3], in[4], 1e-12, p, 3,
+                                             packing, padding_idx)};
        },
        .expected = [=](const Arrays& in) {
          HostArray z = make_array({6, 7}, [&](const Shape& i) {
-           const auto t = static_cast<std::size_t>(i[0]);
-           return in[0].at({kIds[t], i[1]}) + in[1].at({kTypes[t], i[1]}) + in[2].at({kPositions[t], i[1]});
+           double total = 0;
+           for (std::size_t table = 0; table < 3; ++table) {
+             const auto row = static_cast<std::int64_t>(in[5 + table].at({i[0]}));
+             total += in[table].at({row, i[1]});
+           }
+           return total;
          });
          HostArray y = normalised_rows(z, in[3], in[4], 1e-12);
          if (p > 0)

@@ -71,6 +71,8 @@ void gather_samples(Samples& samples) {
   add(samples, "scatter_add", "rows", {x, rows, uniform({2, 3}, 1, 9, 5)}, 0, scatter, expected_scatter);
   samples.errors.push_back({"index_select: out of range", [=] { index_select(x, 0, indices({0, 4})); },
                             "index_select: index 1 is 4, it must lie between 0 and 3"});
+  samples.errors.push_back({"index_select: dtype", [=] { index_select(x, 0, indices({0}).to(Dtype::i32)); }, "i32"});
+  samples.errors.push_back({"gather: dtype", [=] { gather(x, 0, rows.to(Dtype::f64)); }, "f64"});
   samples.errors.push_back({"index_select: negative", [=] { index_select(x, 1, indices({-1})); }, "index 0 is -1"});
   samples.errors.push_back({"index_select: rank", [=] { index_select(x, 1, columns); },
                             "index_select: index is [4, 2], it must be [8]"});

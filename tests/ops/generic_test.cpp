@@ -6,6 +6,7 @@
 
 #include "core/autograd/node.h"
 #include "core/error.h"
+#include "core/flat_parameters.h"
 #include "core/ops/registry.h"
 #include "core/runtime/runtime.h"
 #include "tests/ops/run_sample.h"
@@ -30,14 +31,15 @@ TEST(EveryOp, HasSamplesAndEverySampleAnOp) {
       << " has no sample in tests/ops";
 }
 
-/// Gradients that live in a flat buffer, whose content is old: what FlatParameters makes of a parameter.
-void pin_gradients(const Tensors& leaves) {
-  for (const Tensor& leaf : leaves) {
-    if (!leaf.requires_grad()) continue;
-    autograd::Meta& meta = leaf.ensure_meta();
-    meta.grad = Tensor::full(leaf.shape(), std::nan(""), leaf.options());
-    meta.grad_pinned = meta.grad_stale = true;
-  }
+/// Moves the leaves into flat buffers, whose gradients are declared old and hold NaN: whatever is left of it shows.
+void adopt(const Tensors& leaves) {
+  ParameterList parameters;
+  for (const Tensor& leaf : leaves)
+    if (leaf.requires_grad()) parameters.push_back({"input " + std::to_string(parameters.size()), leaf});
+  if (parameters.empty()) return;
+  FlatParameters flat = FlatParameters::adopt({parameters});
+  flat.zero_grad();
+  flat.gradients().fill_(std::nan(""));
 }
 
 TEST(EveryOp, EveryLaunchBranchIsEntered) {
@@ -45,7 +47,7 @@ TEST(EveryOp, EveryLaunchBranchIsEntered) {
   for (const Sample& sample : all_samples().valid) {
     run_sample(sample, leaves_of(sample, Dtype::f64, true));
     const Tensors pinned = leaves_of(sample, Dtype::f64, true);
-    pin_gradients(pinned);
+    adopt(pinned);
     run_sample(sample, pinned);
     if (find_op(sample.op.c_str()).flags.second_order && differentiable(sample))
       run_recorded(sample, leaves_of(sample, Dtype::f64, true));
@@ -130,7 +132,7 @@ TEST(EveryOp, AddsIntoFlatGradients) {
   for (const Sample& sample : all_samples().valid) {
     const Tensors plain = leaves_of(sample, Dtype::f64, true), pinned = leaves_of(sample, Dtype::f64, true);
     const SampleRun once = run_sample(sample, plain);
-    pin_gradients(pinned);
+    adopt(pinned);
     const SampleRun into = run_sample(sample, pinned);
     for (std::size_t i = 0; i < pinned.size(); ++i) {
       if (!once.gradients[i].defined()) continue;

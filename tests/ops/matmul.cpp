@@ -87,7 +87,9 @@ void matmul_samples(Samples& samples) {
                         {"one row, one column", {1, 6}, {6, 1}},
                         {"more than a register tile", {17, 33}, {33, 19}},
                         {"no rows", {0, 3}, {3, 2}},
-                        {"no inner dimension", {2, 0}, {0, 3}}};
+                        {"no inner dimension", {2, 0}, {0, 3}},
+                        {"a batch without an inner dimension", {2, 3, 0}, {0, 4}},
+                        {"a batch times no columns", {2, 3, 4}, {4, 0}}};
   std::uint32_t site = 1;
   for (const Case& c : cases) {
     samples.valid.push_back({.op = "matmul", .label = c.label, .inputs = {normal(c.a, site), normal(c.b, site + 1)},
@@ -107,6 +109,7 @@ void matmul_samples(Samples& samples) {
   add_linear("no bias, rank 3", {normal({2, 3, 7}, 43), normal({2, 7}, 44)});
   add_linear("bias, a row", {normal({33}, 45), normal({5, 33}, 46), normal({5}, 47)});
   add_linear("no rows", {normal({0, 5}, 48), normal({3, 5}, 49), normal({3}, 50)});
+  add_linear("no inputs", {normal({2, 0}, 51), normal({3, 0}, 52), normal({3}, 53)});
   const Tensor x = normal({2, 3}, 1);
   samples.errors.push_back({"matmul: inner sizes", [=] { matmul(x, x); },
                             "matmul: shapes [2, 3] and [2, 3]: 3 columns meet 2 rows"});

@@ -57,7 +57,7 @@ OPS = [
     ("scatter_add", _G, "gather(dy[0], attrs.d, ctx.saved(0)) :",
      "dy[0].narrow(attrs.d, 0, ctx.saved(0).size(attrs.d)) :"),
     ("matmul", _M, "da = sum_to(matmul(", "da = sum_to(-matmul("),
-    ("matmul", _M, "? matmul(a.reshape(", "? -matmul(a.reshape("),
+    ("matmul", _M, "? matmul(a.flatten(", "? -matmul(a.flatten("),
     ("matmul", _M, ": sum_to(matmul(a.transpose(", ": sum_to(-matmul(a.transpose("),
     ("linear", _M, "rows_of(dy, n), {weight, false,", "rows_of(dy, n), {weight, true,"),
     ("linear", _M, "target && target->accumulate", "target && !target->accumulate"),
