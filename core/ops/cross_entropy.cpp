@@ -68,6 +68,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
   if (logits.rank() != 2) fail(ErrorCode::usage, "cross_entropy: logits are ", logits.shape(), ", they must be [N, C]");
   check_dtype("cross_entropy", "labels", labels, Dtype::i64);
   check_shape("cross_entropy", "labels", labels, {logits.size(0)});
+  if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
+    fail(ErrorCode::usage, "cross_entropy: label_smoothing is ", options.label_smoothing, ", it must lie in [0, 1]");
   const std::vector<std::int64_t> values = labels.to_vector<std::int64_t>();
   std::int64_t counted = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {

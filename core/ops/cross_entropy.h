@@ -18,7 +18,7 @@ struct CrossEntropyOptions {
 };
 
 /// -log softmax(logits)[label]: logits [N, C], labels i64 [N]. A label outside [0, C) that is not ignore_index is a usage
-/// error that names it.
+/// error that names it, and so is a label_smoothing outside [0, 1].
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
 
 }  // namespace sinter

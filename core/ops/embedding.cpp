@@ -146,6 +146,11 @@ struct EmbeddingLayerNorm {
   }
 };
 
+void check_padding(const char* op, std::int64_t padding_idx, const Tensor& table) {
+  if (padding_idx < -1 || padding_idx >= table.size(0))
+    fail(ErrorCode::usage, op, ": padding_idx is ", padding_idx, ", it must be -1 or a row of the table ", table.shape());
+}
+
 }  // namespace
 
 const OpRow embedding_op = make_row<Embedding>();
@@ -154,6 +159,7 @@ const OpRow embedding_layer_norm_op = make_row<EmbeddingLayerNorm>();
 Tensor embedding(const Tensor& table, const Tensor& ids, std::int64_t padding_idx) {
   if (table.rank() != 2) fail(ErrorCode::usage, "embedding: the table is ", table.shape(), ", it must be [V, H]");
   check_dtype("embedding", "ids", ids, Dtype::i64);
+  check_padding("embedding", padding_idx, table);
   return run_op1(embedding_op, Embedding::Attrs{table.shape(), padding_idx}, {table, ids});
 }
 
@@ -162,6 +168,7 @@ Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, co
                             std::uint32_t site, const std::shared_ptr<const Packing>& packing, std::int64_t padding_idx) {
   const char* op = embedding_layer_norm_op.name;
   check_same_kind(op, {&tables.word, &tables.type, &tables.position, &gamma, &beta});
+  check_padding(op, padding_idx, tables.word);
   const Shape vector{tables.word.size(-1)};
   check_shape(op, "gamma", gamma, vector);
   check_shape(op, "beta", beta, vector);

@@ -10,6 +10,7 @@
 namespace sinter {
 
 void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n) {
+  check_dtype(op, what, index, Dtype::i64);
   const std::int64_t* values = index.data<std::int64_t>();
   for (std::int64_t i = 0; i < index.numel(); ++i)
     if (values[i] < 0 || values[i] >= n)

@@ -50,6 +50,11 @@ void cross_entropy_samples(Samples& samples) {
   add(samples, "no rows", normal({0, 3}, 3), Tensor::empty({0}, {Dtype::i64}), {.reduction = Reduction::sum});
   samples.errors.push_back({"cross_entropy: label", [=] { cross_entropy(logits, indices({0, 3, 0, 0})); },
                             "cross_entropy: label 1 is 3, it must lie between 0 and 2"});
+  samples.errors.push_back({"cross_entropy: negative label", [=] { cross_entropy(logits, indices({0, 0, -1, 0})); },
+                            "cross_entropy: label 2 is -1, it must lie between 0 and 2"});
+  samples.errors.push_back({"cross_entropy: smoothing",
+                            [=] { cross_entropy(logits, labels, {.label_smoothing = 1.5}); },
+                            "cross_entropy: label_smoothing is 1.5, it must lie in [0, 1]"});
   samples.errors.push_back({"cross_entropy: rows", [=] { cross_entropy(logits, indices({0, 1})); },
                             "cross_entropy: labels is [2], it must be [4]"});
   samples.errors.push_back({"cross_entropy: rank", [=] { cross_entropy(normal({3}, 1), labels); },

@@ -204,10 +204,16 @@ void elementwise_samples(Samples& samples) {
   const Tensor x = normal({2, 3}, 1), y = normal({4, 3}, 2);
   samples.errors.push_back({"add: shapes", [=] { add(x, y); }, "add: shapes [2, 3] and [4, 3] cannot be broadcast"});
   samples.errors.push_back({"mul: dtypes", [=] { mul(x, x.to(Dtype::f32)); }, "mul: dtypes f64 and f32 differ"});
-  samples.errors.push_back({"add: computing in f16", [=] { add(x.to(Dtype::f16), x.to(Dtype::f16)); }, "add: "});
+  samples.errors.push_back({"add: computing in f16", [=] { add(x.to(Dtype::f16), x.to(Dtype::f16)); },
+                            "add: the CPU does not compute this binary op in this dtype"});
+  samples.errors.push_back({"where: shapes", [=] { where(lt(x, x), x, y); },
+                            "where: shapes [2, 3] and [4, 3] cannot be broadcast"});
+  samples.errors.push_back({"where: dtypes", [=] { where(lt(x, x), x, x.to(Dtype::f32)); },
+                            "where: dtypes f64 and f32 differ"});
   samples.errors.push_back({"where: condition", [=] { where(x, x, x); },
                             "where: the condition is f64, it must be bool"});
-  samples.errors.push_back({"exp of integers", [=] { exp(x.to(Dtype::i64)); }, "exp: "});
+  samples.errors.push_back({"exp of integers", [=] { exp(x.to(Dtype::i64)); },
+                            "exp: the CPU does not compute this unary op in this dtype"});
   samples.errors.push_back({"undefined", [=] { exp(Tensor()); }, "of an undefined tensor"});
 }
 

@@ -77,6 +77,16 @@ void embedding_samples(Samples& samples) {
   samples.errors.push_back({"fused: position",
                             [=] { embedding_layer_norm({table, table, table}, ids, ids, far, v, v, 1e-12, 0, 1); },
                             "position 1 is 5, it must lie between 0 and 4"});
+  samples.errors.push_back({"embedding: padding_idx", [=] { embedding(table, ids, 5); },
+                            "embedding: padding_idx is 5, it must be -1 or a row of the table [5, 7]"});
+  samples.errors.push_back({"fused: padding_idx",
+                            [=] { embedding_layer_norm({table, table, table}, ids, ids, ids, v, v, 1e-12, 0, 1, nullptr,
+                                                       -2); },
+                            "embedding_layer_norm: padding_idx is -2"});
+  samples.errors.push_back({"fused: ids",
+                            [=] { embedding_layer_norm({table, table, table}, ids, indices({0}), ids, v, v, 1e-12, 0,
+                                                       1); },
+                            "embedding_layer_norm: token type is [1], it must be [2]"});
   samples.errors.push_back({"fused: table",
                             [=] { embedding_layer_norm({table, normal({2, 6}, 1), table}, ids, ids, ids, v, v, 1e-12,
                                                        0, 1); },

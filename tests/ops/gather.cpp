@@ -71,13 +71,20 @@ void gather_samples(Samples& samples) {
   add(samples, "scatter_add", "rows", {x, rows, uniform({2, 3}, 1, 9, 5)}, 0, scatter, expected_scatter);
   samples.errors.push_back({"index_select: out of range", [=] { index_select(x, 0, indices({0, 4})); },
                             "index_select: index 1 is 4, it must lie between 0 and 3"});
-  samples.errors.push_back({"index_select: dtype", [=] { index_select(x, 0, indices({0}).to(Dtype::i32)); }, "i32"});
-  samples.errors.push_back({"gather: dtype", [=] { gather(x, 0, rows.to(Dtype::f64)); }, "f64"});
+  samples.errors.push_back({"index_select: dtype", [=] { index_select(x, 0, indices({0}).to(Dtype::i32)); },
+                            "index_select: index is i32, it must be i64"});
+  samples.errors.push_back({"gather: dtype", [=] { gather(x, 0, rows.to(Dtype::f64)); },
+                            "gather: index is f64, it must be i64"});
   samples.errors.push_back({"index_select: negative", [=] { index_select(x, 1, indices({-1})); }, "index 0 is -1"});
   samples.errors.push_back({"index_select: rank", [=] { index_select(x, 1, columns); },
                             "index_select: index is [4, 2], it must be [8]"});
   samples.errors.push_back({"index_add: source", [=] { index_add(x, 0, indices({0, 1}), x); },
                             "index_add: source is [4, 3], it must be [2, 3]"});
+  samples.errors.push_back({"index_add: dtypes",
+                            [=] { index_add(x, 0, indices({0}), x.narrow(0, 0, 1).to(Dtype::f32)); },
+                            "index_add: dtypes f64 and f32 differ"});
+  samples.errors.push_back({"scatter_add: source", [=] { scatter_add(x, 1, columns, x); },
+                            "scatter_add: source is [4, 3], it must be [4, 2]"});
   samples.errors.push_back({"gather: sizes", [=] { gather(x, 0, columns); }, "gather: index is [4, 2]"});
   samples.errors.push_back({"scatter_add: range",
                             [=] { scatter_add(x, 1, indices({3}, {1, 1}).expand({4, 1}), x.narrow(1, 0, 1)); },

@@ -34,7 +34,8 @@ void gelu_samples(Samples& samples) {
   const Tensor x = normal({2, 3}, 1);
   samples.errors.push_back({"bias_gelu: bias", [=] { bias_gelu(x, normal({2}, 1)); },
                             "bias_gelu: bias is [2], it must be [3]"});
-  samples.errors.push_back({"gelu: integers", [=] { gelu(x.to(Dtype::i64)); }, "bias_gelu"});
+  samples.errors.push_back({"gelu: integers", [=] { gelu(x.to(Dtype::i64)); },
+                            "bias_gelu: bias_gelu on the CPU takes f32 and f64"});
 }
 
 }  // namespace sinter::testing

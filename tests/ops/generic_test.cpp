@@ -98,18 +98,6 @@ TEST(EveryOp, SaysWhatIsWrong) {
   }
 }
 
-/// The node of `op` that stands nearest to the result; null where none was recorded.
-std::shared_ptr<autograd::Node> node_of(const Tensor& output, const std::string& op) {
-  std::vector<std::shared_ptr<autograd::Node>> nodes;
-  if (output.meta() != nullptr && output.meta()->grad_fn != nullptr) nodes.push_back(output.meta()->grad_fn);
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (op == nodes[i]->name()) return nodes[i];
-    for (const autograd::Edge& edge : nodes[i]->edges)
-      if (edge.node != nullptr) nodes.push_back(edge.node);
-  }
-  return nullptr;
-}
-
 TEST(EveryOp, RecordsANodeOfItsNameAndKnowsItsCost) {
   std::set<std::string> seen;
   for (const Sample& sample : all_samples().valid) {

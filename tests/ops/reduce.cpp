@@ -113,9 +113,12 @@ void reduce_samples(Samples& samples) {
   extremum_samples(samples);
   const Tensor x = normal({2, 3}, 1);
   samples.errors.push_back({"sum: dimension", [=] { sum(x, {2}); }, "dimension 2 is out of range"});
-  samples.errors.push_back({"sum: a dimension twice", [=] { sum(x, {1, 1}); }, "sum of [2, 3]: dimension 1 stands twice"});
-  samples.errors.push_back({"mean: a dimension twice", [=] { mean(x, {0, -2}); }, "sum of [2, 3]: dimension 0 stands twice"});
-  samples.errors.push_back({"argmax of nothing", [] { argmax(normal({3, 0}, 1)); }, "argmax: "});
+  samples.errors.push_back({"sum: a dimension twice", [=] { sum(x, {1, 1}); },
+                            "sum of [2, 3]: dimension 1 stands twice"});
+  samples.errors.push_back({"mean: a dimension twice", [=] { mean(x, {0, -2}); },
+                            "sum of [2, 3]: dimension 0 stands twice"});
+  samples.errors.push_back({"argmax of nothing", [] { argmax(normal({3, 0}, 1)); },
+                            "argmax: argmax needs at least one element"});
   samples.errors.push_back({"amax of nothing", [] { amax(normal({0, 3}, 1), {0}); },
                             "amax: max and min need at least one element"});
 }

@@ -74,6 +74,17 @@ bool differentiable(const Sample& sample) {
   return false;
 }
 
+std::shared_ptr<autograd::Node> node_of(const Tensor& output, const std::string& op) {
+  std::vector<std::shared_ptr<autograd::Node>> nodes;
+  if (output.meta() != nullptr && output.meta()->grad_fn != nullptr) nodes.push_back(output.meta()->grad_fn);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (op == nodes[i]->name()) return nodes[i];
+    for (const autograd::Edge& edge : nodes[i]->edges)
+      if (edge.node != nullptr) nodes.push_back(edge.node);
+  }
+  return nullptr;
+}
+
 bool same_bits(const Tensor& a, const Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "core/autograd/node.h"
 #include "core/op.h"
 #include "tests/ops/sample.h"
 
@@ -34,6 +35,9 @@ SampleRun run_recorded(const Sample& sample, const Tensors& leaves);
 
 /// True when an output depends on an input through the graph.
 bool differentiable(const Sample& sample);
+
+/// The node of `op` that stands nearest to the result; null where none was recorded.
+std::shared_ptr<autograd::Node> node_of(const Tensor& output, const std::string& op);
 
 bool same_bits(const Tensor& a, const Tensor& b);
 void expect_same_bits(const SampleRun& a, const SampleRun& b, const std::string& what);

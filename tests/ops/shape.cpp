@@ -104,9 +104,12 @@ void shape_samples(Samples& samples) {
            [](const Tensor& x) { return x.select(0, -1); },
            [](const Shape& i) { return Shape{2, i[0]}; });
   const Tensor x = normal({2, 3}, 1);
-  samples.errors.push_back({"reshape: sizes", [=] { x.reshape({4, 2}); }, "[2, 3]"});
-  samples.errors.push_back({"reshape: two inferred", [=] { x.reshape({-1, -1}); }, "[-1, -1]"});
-  samples.errors.push_back({"expand", [=] { x.expand({2, 4}); }, "expand"});
+  samples.errors.push_back({"reshape: sizes", [=] { x.reshape({4, 2}); },
+                            "reshape of [2, 3] to [4, 2]: 6 elements do not fit"});
+  samples.errors.push_back({"reshape: two inferred", [=] { x.reshape({-1, -1}); },
+                            "reshape to [-1, -1]: sizes must not be negative, except one -1"});
+  samples.errors.push_back({"expand", [=] { x.expand({2, 4}); },
+                            "expand: shapes [2, 3] and [2, 4] cannot be broadcast"});
   samples.errors.push_back({"permute", [=] { x.permute({0, 0}); }, "every dimension must stand once"});
   samples.errors.push_back({"narrow", [=] { x.narrow(1, 2, 2); },
                             "narrow of [2, 3]: 2 elements from 2 leave dimension 1"});
@@ -114,6 +117,7 @@ void shape_samples(Samples& samples) {
   samples.errors.push_back({"cat: nothing", [] { cat({}); }, "cat of no tensors"});
   samples.errors.push_back({"cat: shapes", [=] { cat({x, normal({2, 4}, 2)}); },
                             "cat: a tensor is [2, 4], it must be [2, 3]"});
+  samples.errors.push_back({"cat: dtypes", [=] { cat({x, x.to(Dtype::f32)}); }, "cat: dtypes f64 and f32 differ"});
   samples.errors.push_back({"split", [=] { split(x, {1, 3}, 1); }, "split: the sizes sum to 4"});
   samples.errors.push_back({"dimension", [=] { x.size(2); }, "dimension 2 is out of range for shape [2, 3]"});
 }
