@@ -16,6 +16,7 @@ enum class ErrorCode {
   io,             ///< the operating system refused
   out_of_memory,
   device,         ///< a backend failed
+  diverged,       ///< a run that computes inf or NaN
   internal,       ///< a broken invariant of sinter itself
 };
 

@@ -8,6 +8,7 @@
 #include "core/io/safetensors.h"
 #include "core/io/staged_folder.h"
 #include "core/log.h"
+#include "core/runtime/runtime.h"
 #include "nn/pretrained.h"
 
 namespace sinter::train {
@@ -38,6 +39,22 @@ Json tokenizer_config(const data::BertTokenizer& tokenizer, std::int64_t max_len
   });
 }
 
+/// SHA-256 of all token ids, types and labels, in hexadecimal.
+std::string fingerprint(const TokenizedDataset& dataset) {
+  Sha256 hash;
+  const auto add = [&](const auto& values) {
+    const std::uint64_t count = values.size();
+    hash.update(&count, sizeof(count));
+    hash.update(values.data(), values.size() * sizeof(values[0]));
+  };
+  for (const data::Encoding& encoding : dataset.encodings) {
+    add(encoding.ids);
+    add(encoding.token_type_ids);
+  }
+  add(dataset.labels);
+  return hash.hex_digest();
+}
+
 /// What must be equal for a run to go on bit for bit, by name.
 Json run_facts(const RunParts& run) {
   const TrainingArguments& args = run.args;
@@ -47,8 +64,26 @@ Json run_facts(const RunParts& run) {
       {"dataloader_drop_last", args.dataloader_drop_last},
       {"seed", static_cast<std::int64_t>(args.seed)},
       {"data_seed", static_cast<std::int64_t>(args.data_seed.value_or(args.seed))},
-      {"train_samples", run.dataset_size},
+      {"train_samples", run.dataset.size()},
+      {"train_data_sha256", fingerprint(run.dataset)},
   });
+}
+
+/// Arguments that only say where files go and what is shown.
+constexpr std::string_view kCosmetic[] = {"output_dir", "overwrite_output_dir", "logging_strategy", "logging_steps",
+                                          "eval_strategy", "eval_steps", "save_strategy", "save_steps",
+                                          "save_total_limit", "disable_tqdm", "per_device_eval_batch_size"};
+
+/// Says in one line each what differs from the run that wrote the checkpoint, so that nobody takes the result for its.
+void announce_changes(const Json& saved, const Json& now, const std::string& saved_cpu) {
+  for (const auto& [key, value] : now.items()) {
+    if (std::find(std::begin(kCosmetic), std::end(kCosmetic), key) != std::end(kCosmetic)) continue;
+    const Json* before = saved.find(key);
+    if (before != nullptr && *before != value)
+      log_info("resuming with " + key + " = " + value.dump() + "; the checkpoint's run had " + before->dump());
+  }
+  if (const std::string cpu = Runtime::instance().backend(Device::cpu()).description; cpu != saved_cpu)
+    log_info("resuming with the " + cpu + " kernels; the checkpoint's run had " + saved_cpu + ", whose bits differ");
 }
 
 Json sinter_state(const RunParts& run) {
@@ -56,6 +91,7 @@ Json sinter_state(const RunParts& run) {
   Json json = Json::object({
       {"format_version", kFormatVersion},
       {"run", run_facts(run)},
+      {"cpu", Runtime::instance().backend(Device::cpu()).description},
       {"optimizer_steps", run.optimizer.steps()},
       {"loss_since_log", state.loss_since_log},
       {"updates_since_log", state.updates_since_log},
@@ -108,6 +144,7 @@ void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
   if (state.get<std::int64_t>("format_version") != kFormatVersion)
     state.refuse("format_version", "be 1; this sinter reads no other");
   check_same_run(state_file, state.at("run"), run_facts(run));
+  announce_changes(Json::load(folder / "training_args.json"), run.args.to_json(), state.get<std::string>("cpu"));
   nn::load_weights(run.model, folder / "model.safetensors", true);
   const SafetensorsFile moments(folder / "optimizer.safetensors");
   run.optimizer.load_state(

@@ -9,6 +9,7 @@
 #include "data/tokenizer.h"
 #include "nn/bert.h"
 #include "optim/adamw.h"
+#include "train/dataset.h"
 #include "train/trainer_state.h"
 #include "train/training_arguments.h"
 
@@ -22,7 +23,7 @@ struct RunParts {
   TrainerState& state;
   const TrainingArguments& args;
   const data::BertTokenizer* tokenizer = nullptr;   ///< its vocabulary is saved beside the model when given
-  std::int64_t dataset_size = 0;
+  const TokenizedDataset& dataset;   ///< that it trains on; checkpoints keep its fingerprint
 };
 
 /// Files: config.json, model.safetensors, vocab.txt, tokenizer_config.json, optimizer.safetensors, trainer_state.json (HF's
@@ -31,7 +32,8 @@ struct RunParts {
 void save_checkpoint(const std::filesystem::path& folder, const RunParts& run);
 
 /// Reads a checkpoint into `run`. Error(bad_input) when a file is missing or fails its checksum, when the run's batch size,
-/// accumulation, seeds or data set differ (both values named), or when the model does.
+/// accumulation, seeds or data set differ (both values named), or when the model does. Every other argument that changes
+/// what is computed, and another instruction set, may differ: each is announced in one line.
 void load_checkpoint(const std::filesystem::path& folder, const RunParts& run);
 
 /// Saves the model alone (config.json, model.safetensors, tokenizer files) so that HF's tools and sinter open the folder.

@@ -1,10 +1,13 @@
 // sst2: fine-tunes BERT on SST-2, or on generated reviews where there is no data. Options are those of HF's run_glue.
 #include <CLI/CLI.hpp>
 
+#include <charconv>
+#include <csignal>
 #include <cstdio>
-#include <numeric>
+#include <filesystem>
 
 #include "core/error.h"
+#include "core/io/files.h"
 #include "core/runtime/runtime.h"
 #include "data/glue.h"
 #include "data/reviews.h"
@@ -15,6 +18,8 @@
 namespace {
 
 using namespace sinter;
+
+constexpr int kMaxThreads = 256;
 
 struct Options {
   std::string data_dir;
@@ -145,6 +150,29 @@ nn::BertConfig small_config(std::int64_t vocab_size) {
   return config;
 }
 
+/// CLI11 reads "" as 0 and clamps what does not fit. Throws for a number that is not written out whole and in range.
+void check_written_values(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    for (const std::string& text : option->results()) {
+      const char *begin = text.data(), *end = begin + text.size();
+      std::int64_t integer = 0;
+      std::uint64_t natural = 0;
+      double real = 0;
+      std::from_chars_result read{end, std::errc{}};
+      if (type == "INT") read = std::from_chars(begin, end, integer);
+      if (type == "UINT") read = std::from_chars(begin, end, natural);
+      if (type == "FLOAT") read = std::from_chars(begin, end, real);
+      if (text.empty() || read.ptr != end || read.ec != std::errc{})
+        fail(ErrorCode::usage, option->get_name(), " is \"", text.substr(0, 100), "\", it must be ",
+             type == "INT"     ? "an integer"
+             : type == "UINT"  ? "an integer of at least 0"
+             : type == "FLOAT" ? "a number"
+                               : "a value");
+    }
+  }
+}
+
 void check_options(const Options& o) {
   if (o.max_seq_length < 3) fail(ErrorCode::usage, "max_seq_length is ", o.max_seq_length, ", it must be at least 3");
   for (const auto& [name, value] : {std::pair{"max_train_samples", o.max_train_samples},
@@ -155,7 +183,14 @@ void check_options(const Options& o) {
          "--data_dir needs --model_name_or_path: a folder with config.json, model.safetensors and vocab.txt");
   if (!o.cpu_isa.empty() && o.cpu_isa != "avx2" && o.cpu_isa != "avx512")
     fail(ErrorCode::usage, "cpu_isa is \"", o.cpu_isa, "\", it must be avx2 or avx512");
-  if (o.num_threads < 0) fail(ErrorCode::usage, "num_threads is ", o.num_threads, ", it must be at least 1");
+  if (o.num_threads < 0 || o.num_threads > kMaxThreads)
+    fail(ErrorCode::usage, "num_threads is ", o.num_threads, ", it must lie between 1 and ", kMaxThreads);
+  if (o.resume_from_checkpoint && o.do_eval && !o.do_train)
+    fail(ErrorCode::usage, "resume_from_checkpoint goes on training, so it needs --do_train; to evaluate a checkpoint give "
+                           "its folder as --model_name_or_path");
+  if (!o.model_name_or_path.empty() && !std::filesystem::is_directory(o.model_name_or_path))
+    fail(ErrorCode::not_found, "model_name_or_path \"", o.model_name_or_path, "\" is no folder; it must be one with "
+                               "config.json, model.safetensors and vocab.txt");
 }
 
 int run(Options& o) {
@@ -221,7 +256,8 @@ int run(Options& o) {
   if (o.do_eval) {
     train::Metrics metrics = trainer.evaluate();
     metrics["eval_samples"] = static_cast<double>(eval_set.size());
-    if (o.do_train) trainer.save_metrics("eval", metrics);
+    if (!o.do_train) create_folders(o.args.output_dir);
+    trainer.save_metrics("eval", metrics);
     std::printf("accuracy: %.4f\n", metrics.at("eval_accuracy"));
   }
   if (o.do_train) std::printf("model: %s\n", o.args.output_dir.c_str());
@@ -231,6 +267,9 @@ int run(Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A reader that went away, or a file size limit, is an error of the call that wrote, not the end of the run.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   Options options;
   // The defaults depend on what is trained, so that is looked up before the other options are read.
   const bool real_data = std::any_of(argv + 1, argv + argc, [](const char* arg) {
@@ -252,11 +291,18 @@ int main(int argc, char** argv) {
   }
   options.output_dir_given = app.count("--output_dir") > 0;
   try {
-    return run(options);
+    check_written_values(app);
+    const int code = run(options);
+    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+    std::fprintf(stderr, "sst2: the run is complete, but standard output could not be written\n");
+    return 1;
   } catch (const Error& error) {
     std::fprintf(stderr, "sst2: %s\n", error.what());
     const ErrorCode code = error.code();
     return code == ErrorCode::usage || code == ErrorCode::bad_input || code == ErrorCode::not_found ? 2 : 1;
+  } catch (const std::filesystem::filesystem_error& error) {  // a path that is not what it should be
+    std::fprintf(stderr, "sst2: %s: %s\n", error.path1().c_str(), error.code().message().c_str());
+    return 2;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "sst2: %s\n", error.what());
     return 1;

@@ -94,13 +94,18 @@ Trainer::Plan Trainer::make_plan() const {
       args.max_steps > 0 ? args.max_steps : static_cast<std::int64_t>(std::ceil(args.num_train_epochs * updates));
   plan.epochs = args.max_steps > 0 ? (plan.max_steps + plan.updates_per_epoch - 1) / plan.updates_per_epoch
                                    : static_cast<std::int64_t>(std::ceil(args.num_train_epochs));
+  if (plan.max_steps >= std::int64_t{1} << 32)
+    fail(ErrorCode::usage, "num_train_epochs is ", args.num_train_epochs, ", which makes ", plan.max_steps,
+         " updates; there may be at most 2^32 - 1");
   return plan;
 }
 
 std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) const {
   const std::filesystem::path folder = parts_.args.output_dir;
+  if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder))
+    fail(ErrorCode::usage, "output_dir ", folder.string(), " is not a folder; choose another one");
   if (std::filesystem::exists(folder) && !resuming && !parts_.args.overwrite_output_dir &&
-      (!std::filesystem::is_directory(folder) || !std::filesystem::is_empty(folder)))
+      !std::filesystem::is_empty(folder))
     fail(ErrorCode::usage, "output_dir ", folder.string(), " is not empty; choose another one, resume with "
                            "resume_from_checkpoint, or pass overwrite_output_dir");
   probe_writable(folder);
@@ -119,7 +124,7 @@ optim::AdamW Trainer::make_optimizer() const {
 }
 
 RunParts Trainer::run_parts(optim::AdamW& optimizer) {
-  return {parts_.model, optimizer, state_, parts_.args, parts_.tokenizer, parts_.train_dataset->size()};
+  return {parts_.model, optimizer, state_, parts_.args, parts_.tokenizer, *parts_.train_dataset};
 }
 
 TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpoint) {
@@ -217,7 +222,7 @@ Trainer::Update Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, s
     finite = finite && !norm.nonfinite;
   }
   if (!finite)
-    fail(ErrorCode::bad_input, "step ", state_.global_step + 1, " has loss ", update.loss, " and gradient norm ",
+    fail(ErrorCode::diverged, "step ", state_.global_step + 1, " has loss ", update.loss, " and gradient norm ",
          update.grad_norm,
          ", which must be finite; the weights are as before it: lower learning_rate or look at the data");
   optimizer.step(coefficient);

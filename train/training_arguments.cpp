@@ -20,13 +20,15 @@ void require_strategy(const char* field, const std::string& value) {
 
 void TrainingArguments::validate() const {
   require(!output_dir.empty(), "output_dir", "\"\"", "name a folder");
-  require(per_device_train_batch_size >= 1, "per_device_train_batch_size", per_device_train_batch_size,
-          "be at least 1");
-  require(per_device_eval_batch_size >= 1, "per_device_eval_batch_size", per_device_eval_batch_size, "be at least 1");
-  require(gradient_accumulation_steps >= 1, "gradient_accumulation_steps", gradient_accumulation_steps,
-          "be at least 1");
-  require(std::isfinite(num_train_epochs) && num_train_epochs >= 0, "num_train_epochs", num_train_epochs,
-          "be finite and not negative");
+  const auto require_size = [](const char* field, std::int64_t value) {
+    require(value >= 1 && value <= 1'000'000, field, value, "lie between 1 and 1000000");
+  };
+  require_size("per_device_train_batch_size", per_device_train_batch_size);
+  require_size("per_device_eval_batch_size", per_device_eval_batch_size);
+  require_size("gradient_accumulation_steps", gradient_accumulation_steps);
+  require(num_train_epochs >= 0 && num_train_epochs <= 1e6, "num_train_epochs", num_train_epochs,
+          "lie between 0 and 1000000");
+  require(max_steps < std::int64_t{1} << 32, "max_steps", max_steps, "be smaller than 2^32");
   require(std::isfinite(learning_rate) && learning_rate >= 0, "learning_rate", learning_rate,
           "be finite and not negative");
   require(std::isfinite(weight_decay) && weight_decay >= 0, "weight_decay", weight_decay, "be finite and not negative");
@@ -44,7 +46,7 @@ void TrainingArguments::validate() const {
   require(eval_steps.value_or(1) >= 1, "eval_steps", eval_steps.value_or(1), "be at least 1");
   require(eval_strategy != "steps" || eval_steps.value_or(logging_steps) >= 1, "logging_steps", logging_steps,
           "be at least 1, as eval_steps is not given");
-  require(save_strategy != "steps" || save_steps >= 1, "save_steps", save_steps, "be at least 1");
+  require(save_steps >= 1, "save_steps", save_steps, "be at least 1");
   require(save_total_limit.value_or(1) >= 1, "save_total_limit", save_total_limit.value_or(1), "be at least 1");
 }
 

@@ -283,6 +283,10 @@ TEST_F(TrainerTest, ErrorsNameWhatIsWrong) {
   expect("learning_rate is nan", [](TrainingArguments& a) { a.learning_rate = NAN; });
   expect("eval_strategy is \"often\"", [](TrainingArguments& a) { a.eval_strategy = "often"; });
   expect("per_device_train_batch_size is 0", [](TrainingArguments& a) { a.per_device_train_batch_size = 0; });
+  expect("gradient_accumulation_steps is 9223372036854775807",
+         [](TrainingArguments& a) { a.gradient_accumulation_steps = INT64_MAX; });
+  expect("num_train_epochs is 1e+20", [](TrainingArguments& a) { a.num_train_epochs = 1e20; });
+  expect("save_steps is 0", [](TrainingArguments& a) { a.save_strategy = "epoch"; a.save_steps = 0; });
   expect("lr_scheduler_type", [](TrainingArguments& a) { a.lr_scheduler_type = "zigzag"; });
   EXPECT_FALSE(fs::exists(folder_ / "errors"));
   fs::create_directories(folder_ / "errors");
