@@ -74,16 +74,23 @@ python3 - "$results" <<'EOF'
 import json, pathlib, sys
 results = pathlib.Path(sys.argv[1])
 passed, failed, skipped = 0, [], []
+
+def reasons(name):
+    """What skipped tests of a program printed, in order: the line behind each "...: Skipped"."""
+    lines = (results / f"{name}.log").read_text(errors="replace").splitlines()
+    return [lines[i + 1] for i, line in enumerate(lines[:-1]) if line.endswith(": Skipped")]
+
 for name, code, last in (line.split("\t", 2) for line in (results / "steps.tsv").read_text().splitlines()):
     report = results / f"{name}.json"
     if report.exists():
         tests = [t for suite in json.loads(report.read_text())["testsuites"] for t in suite["testsuite"]]
+        told = reasons(name)
         for test in tests:
             title = f"{name}: {test['classname']}.{test['name']}"
             if test.get("failures"):
                 failed.append(title)
             elif test["result"] == "SKIPPED":
-                skipped.append((title, test.get("skipped", [{}])[0].get("message", "").strip().replace("\n", " ")))
+                skipped.append((title, told.pop(0) if told else "it gave no reason"))
             else:
                 passed += 1
         if code != "0" and not any(t.get("failures") for t in tests):
