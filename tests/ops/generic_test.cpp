@@ -6,7 +6,6 @@
 
 #include "core/autograd/node.h"
 #include "core/error.h"
-#include "core/flat_parameters.h"
 #include "core/ops/registry.h"
 #include "core/runtime/runtime.h"
 #include "tests/ops/run_sample.h"
@@ -29,17 +28,6 @@ TEST(EveryOp, HasSamplesAndEverySampleAnOp) {
   }
   for (const OpRow* row : all_ops()) EXPECT_TRUE(sampled.contains(row->name)) << row->name
       << " has no sample in tests/ops";
-}
-
-/// Moves the leaves into flat buffers, whose gradients are declared old and hold NaN: whatever is left of it shows.
-void adopt(const Tensors& leaves) {
-  ParameterList parameters;
-  for (const Tensor& leaf : leaves)
-    if (leaf.requires_grad()) parameters.push_back({"input " + std::to_string(parameters.size()), leaf});
-  if (parameters.empty()) return;
-  FlatParameters flat = FlatParameters::adopt({parameters});
-  flat.zero_grad();
-  flat.gradients().fill_(std::nan(""));
 }
 
 TEST(EveryOp, EveryLaunchBranchIsEntered) {

@@ -5,6 +5,7 @@
 #include "core/autograd/engine.h"
 #include "core/autograd/mode.h"
 #include "core/error.h"
+#include "core/ops/elementwise.h"
 #include "tests/ops/run_sample.h"
 
 namespace sinter::testing {
@@ -22,6 +23,28 @@ TEST(Graph, AnInputAloneGetsTheGradientThatItGetsAmongAll) {
       expect_same_bits(run_sample(sample, leaves), wanted, sample.name() + ", input " + std::to_string(i) + " alone");
     }
   }
+}
+
+TEST(Graph, ATensorThatIsTwoInputsGetsBothGradients) {
+  for (const Sample& sample : all_samples().valid)
+    for (std::size_t i = 0; i < sample.inputs.size(); ++i)
+      for (std::size_t j = i + 1; j < sample.inputs.size(); ++j) {
+        const Tensor &a = sample.inputs[i], &b = sample.inputs[j];
+        if (a.dtype() != Dtype::f64 || b.dtype() != Dtype::f64 || a.shape() != b.shape()) continue;
+        Tensors two = leaves_of(sample, Dtype::f64, true);
+        two[j] = two[i].detach().clone().set_requires_grad();
+        const SampleRun apart = run_sample(sample, two);
+        if (!apart.gradients[i].defined() || !apart.gradients[j].defined()) continue;
+        const HostArray expected = HostArray::of(apart.gradients[i] + apart.gradients[j]);
+        for (const bool flat : {false, true}) {
+          Tensors one = leaves_of(sample, Dtype::f64, true);
+          one[j] = one[i];
+          if (flat) adopt(one);
+          expect_close(HostArray::of(run_sample(sample, one).gradients[i]), expected, 2 * tolerance(sample, Dtype::f64),
+                       sample.name() + ": one tensor as inputs " + std::to_string(i) + " and " + std::to_string(j) +
+                           (flat ? ", into a flat gradient" : ""));
+        }
+      }
 }
 
 /// The gradients of `leaves` for these cotangents of the outputs that require grad.

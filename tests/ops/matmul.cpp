@@ -109,6 +109,7 @@ void matmul_samples(Samples& samples) {
   add_linear("no bias, rank 3", {normal({2, 3, 7}, 43), normal({2, 7}, 44)});
   add_linear("bias, a row", {normal({33}, 45), normal({5, 33}, 46), normal({5}, 47)});
   add_linear("no rows", {normal({0, 5}, 48), normal({3, 5}, 49), normal({3}, 50)});
+  add_linear("as many rows as outputs", {normal({3, 5}, 54), normal({3, 5}, 55), normal({3}, 56)});
   add_linear("no inputs", {normal({2, 0}, 51), normal({3, 0}, 52), normal({3}, 53)});
   const Tensor x = normal({2, 3}, 1);
   samples.errors.push_back({"matmul: inner sizes", [=] { matmul(x, x); },

@@ -5,6 +5,7 @@
 
 #include "core/autograd/engine.h"
 #include "core/autograd/mode.h"
+#include "core/flat_parameters.h"
 #include "core/random.h"
 
 namespace sinter::testing {
@@ -26,6 +27,16 @@ Tensors as_leaves(Inputs inputs) {
     if (kernels::is_floating(input.dtype())) leaves.back().set_requires_grad();
   }
   return leaves;
+}
+
+void adopt(const Tensors& leaves) {
+  ParameterList parameters;
+  for (const Tensor& leaf : leaves)
+    if (leaf.requires_grad()) parameters.push_back({"input " + std::to_string(parameters.size()), leaf});
+  if (parameters.empty()) return;
+  FlatParameters flat = FlatParameters::adopt({parameters});
+  flat.zero_grad();
+  flat.gradients().fill_(std::nan(""));
 }
 
 Tensors cotangents_of(const Tensors& outputs) {

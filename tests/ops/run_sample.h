@@ -23,6 +23,9 @@ Tensors leaves_of(const Sample& sample, Dtype dtype, bool with_grad);
 /// Detached copies of `inputs`' handles as leaves of the same layout.
 Tensors as_leaves(Inputs inputs);
 
+/// Moves the leaves into flat buffers, whose gradients are declared old and hold NaN: whatever is left of it shows.
+void adopt(const Tensors& leaves);
+
 /// Random cotangents of the outputs that require grad, the same for every run of a sample.
 Tensors cotangents_of(const Tensors& outputs);
 
