@@ -34,23 +34,6 @@ struct Options {
   bool output_dir_given = false;
 };
 
-/// What trains well from scratch on the generated reviews; every value can be given on the command line.
-train::TrainingArguments review_defaults() {
-  train::TrainingArguments args;
-  args.output_dir = "out/reviews";
-  args.per_device_train_batch_size = 32;
-  args.per_device_eval_batch_size = 64;
-  args.num_train_epochs = 12;
-  args.learning_rate = 5e-4;
-  args.weight_decay = 0.01;
-  args.warmup_ratio = 0.1;
-  args.logging_steps = 250;
-  args.eval_strategy = "epoch";
-  args.save_strategy = "epoch";
-  args.save_total_limit = 1;
-  return args;
-}
-
 /// The seed's settings for a pretrained model on the real data.
 train::TrainingArguments sst2_defaults() {
   train::TrainingArguments args;
@@ -63,6 +46,18 @@ train::TrainingArguments sst2_defaults() {
   args.eval_strategy = "epoch";
   args.save_strategy = "epoch";
   args.save_total_limit = 1;
+  return args;
+}
+
+/// What differs for the generated reviews, which are learnt from scratch.
+train::TrainingArguments review_defaults() {
+  train::TrainingArguments args = sst2_defaults();
+  args.output_dir = "out/reviews";
+  args.per_device_train_batch_size = 32;
+  args.num_train_epochs = 12;
+  args.learning_rate = 5e-4;
+  args.warmup_ratio = 0.1;
+  args.logging_steps = 250;
   return args;
 }
 
@@ -122,7 +117,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--eval_steps", a.eval_steps, "Updates between two evaluations")->group(cadence);
   app.add_option("--save_strategy", a.save_strategy, "no, steps or epoch")->group(cadence);
   app.add_option("--save_steps", a.save_steps, "Updates between two checkpoints")->group(cadence);
-  app.add_option("--save_total_limit", a.save_total_limit, "Checkpoints that are kept")->group(cadence);
+  app.add_option("--save_total_limit", a.save_total_limit, "Checkpoints that are kept; 1 where not given")->group(cadence);
   app.get_formatter()->column_width(42);
 }
 

@@ -14,12 +14,9 @@ namespace sinter {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::entries;
 using testing::expect_error;
 using testing::ScratchFolder;
-
-int entries(const fs::path& folder) {
-  return static_cast<int>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-}
 
 TEST(Files, ReadsWithALimit) {
   const ScratchFolder folder;

@@ -33,6 +33,12 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
+/// Number of files and folders directly in `folder`.
+inline int entries(const std::filesystem::path& folder) {
+  using Iterator = std::filesystem::directory_iterator;
+  return static_cast<int>(std::distance(Iterator(folder), Iterator()));
+}
+
 /// Expects an Error with this code whose sentence contains `part`.
 inline void expect_error(ErrorCode code, std::string_view part, const std::function<void()>& act) {
   try {

@@ -12,12 +12,9 @@ namespace sinter {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::entries;
 using testing::expect_error;
 using testing::ScratchFolder;
-
-int entries(const fs::path& folder) {
-  return static_cast<int>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
-}
 
 void save(const fs::path& target, std::string_view weights) {
   StagedFolder folder(target);
