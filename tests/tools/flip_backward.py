@@ -25,7 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOT_DIFFERENTIABLE = {"logical_not", "compare", "logical", "argmax"}
 # Suites of test_kernels that see a kernel file.
 KERNEL_SUITES = {
-    "attention": "Attention*", "bias_gelu": "BiasGelu*", "cross_entropy": "CrossEntropy*", "embedding": "Embedding*",
+    "attention": "Attention*", "bias_gelu": "BiasGelu*", "gelu_fit": "BiasGelu*",
+    "cross_entropy": "CrossEntropy*", "embedding": "Embedding*",
     "layer_norm": "LayerNorm*", "layer_norm_rows": "LayerNorm*:Embedding*", "softmax": "Softmax*",
 }
 
