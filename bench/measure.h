@@ -5,18 +5,19 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "kernels/base/dtype.h"
+#include "kernels/base/host_device.h"
 
 namespace sinter::bench {
 
-/// n elements of f32 or f64, aligned to a cache line as core allocates them, with a triangular distribution on (-1, 1).
+/// n elements of f32 or f64, allocated as core allocates them, with a triangular distribution on (-1, 1).
 struct Array {
   Array(std::int64_t n, kernels::Dtype dtype, unsigned seed)
       : bytes(static_cast<std::size_t>(n) * size_of(dtype)),
-        memory(std::aligned_alloc(64, (bytes + 63) / 64 * 64), std::free) {
+        memory(allocate(bytes), [](void* block) { kernels::host_device_api().deallocate(0, block); }) {
     std::uint64_t state = seed;
     const auto uniform = [&] {  // a linear congruential generator (Knuth's MMIX constants): fast, and good enough here
       state = state * 6364136223846793005u + 1442695040888963407u;
@@ -31,6 +32,11 @@ struct Array {
     }
   }
   void* data() const { return memory.get(); }
+  static void* allocate(std::size_t bytes) {
+    void* block = nullptr;
+    if (!kernels::host_device_api().allocate(0, bytes, &block).ok()) throw std::bad_alloc();
+    return block;
+  }
 
   std::size_t bytes;
   std::unique_ptr<void, void (*)(void*)> memory;

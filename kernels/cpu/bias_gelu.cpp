@@ -19,8 +19,11 @@ constexpr std::int64_t kTaskElements = 16384;
 /// Columns that one task of the backward walks along: its bias and its partial column sums stay in the first-level
 /// cache. Fewer tasks with longer stretches are faster in memory, more of them balance better in cache.
 constexpr std::int64_t kTaskColumns = 1024, kStreamedTaskColumns = 3072;
-/// How far ahead of the arithmetic the inputs are asked for; a tile that is narrower asks for its next row instead.
-constexpr std::int64_t kPrefetchElements = 1024;
+/// How far ahead of the arithmetic a backward that writes around the caches asks for its inputs; one that does not asks
+/// for its next row. The forward gains nothing from asking.
+constexpr std::int64_t kPrefetchElements = 384;
+/// Vectors whose arithmetic overlaps: four, and two where the loads of the backward wait for memory.
+constexpr int kGroup = 4, kStreamedBackwardGroup = 2;
 
 double normal_cdf(double u) { return 0.5 * std::erfc(-u / std::numbers::sqrt2); }
 double normal_density(double u) { return std::exp(-0.5 * u * u) * (std::numbers::inv_sqrtpi / std::numbers::sqrt2); }
@@ -46,13 +49,11 @@ Vectors<T, M> biased(const T* x, const T* bias, std::int64_t c, Lanes lanes) {
   return u;
 }
 
-/// fn(constant M, c, lanes) for M consecutive vectors from column c: four where they fit, then one by one.
-template <class T, class Fn>
+/// fn(constant M, c, lanes) for M consecutive vectors from column c: N where they fit, then one by one.
+template <class T, int N, class Fn>
 void for_vector_groups(std::int64_t begin, std::int64_t end, Fn&& fn) {
-  constexpr int kGroup = 4;
   std::int64_t c = begin;
-  for (; c + kGroup * Vec<T>::size <= end; c += kGroup * Vec<T>::size)
-    fn(std::integral_constant<int, kGroup>{}, c, AllLanes{});
+  for (; c + N * Vec<T>::size <= end; c += N * Vec<T>::size) fn(std::integral_constant<int, N>{}, c, AllLanes{});
   for_vectors<T>(c, end, [&](std::int64_t i, auto lanes) { fn(std::integral_constant<int, 1>{}, i, lanes); });
 }
 
@@ -72,8 +73,7 @@ void forward_rows(const BiasGelu& p, std::int64_t begin, std::int64_t end) {
   for (std::int64_t r = begin; r < end; ++r) {
     const T* x = static_cast<const T*>(p.x) + r * p.cols;
     T* y = static_cast<T*>(p.y) + r * p.cols;
-    for_vector_groups<T>(0, p.cols, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
-      for (int m = 0; m < M; ++m) prefetch(x + c + m * Vec<T>::size, kPrefetchElements);
+    for_vector_groups<T, kGroup>(0, p.cols, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
       const Vectors<T, M> result = gelu(biased<M>(x, bias, c, lanes));
       for (int m = 0; m < M; ++m) store<S>(y + c + m * Vec<T>::size, result.v[m], lanes);
     });
@@ -97,13 +97,14 @@ template <Stores S, class T>
 void backward_tile(const BiasGeluBackward& p, std::int64_t block, std::int64_t begin, std::int64_t end, T* sums) {
   const auto* bias = static_cast<const T*>(p.bias);
   if (sums != nullptr) std::memset(sums + begin, 0, static_cast<std::size_t>(end - begin) * sizeof(T));
+  constexpr int kVectors = S == Stores::around ? kStreamedBackwardGroup : kGroup;
   const std::int64_t ahead = S == Stores::around ? kPrefetchElements : p.cols;
   const std::int64_t last = std::min(p.rows, (block + 1) * kColumnSumRows);
   for (std::int64_t r = block * kColumnSumRows; r < last; ++r) {
     const T* x = static_cast<const T*>(p.x) + r * p.cols;
     const T* dy = static_cast<const T*>(p.dy) + r * p.cols;
     T* dx = static_cast<T*>(p.dx) + r * p.cols;
-    for_vector_groups<T>(begin, end, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
+    for_vector_groups<T, kVectors>(begin, end, [&]<int M>(std::integral_constant<int, M>, std::int64_t c, auto lanes) {
       for (int m = 0; m < M; ++m) {
         prefetch(x + c + m * Vec<T>::size, ahead);
         prefetch(dy + c + m * Vec<T>::size, ahead);

@@ -54,7 +54,9 @@ Status forward(const EmbeddingLayerNorm& p, Stream stream) {
     if (dropout.active()) drop_rows<R>(dropout, first, y, y, p.cols);
   };
   parallel_ranges(stream, p.tokens, std::max<std::int64_t>(1, kTaskElements / p.cols),
-                  [&](std::int64_t begin, std::int64_t end) { for_row_groups<kForwardRows>(begin, end, tokens); });
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for_row_groups<kRowGroup<Stores::cached>>(begin, end, tokens);
+                  });
   return {};
 }
 
@@ -94,7 +96,7 @@ void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& drop
   const std::int64_t begin = b * kColumnSumRows, end = std::min(p.tokens, begin + kColumnSumRows), cols = p.cols;
   const T* const dy = gradient.dy;
   if (dropout.active()) gradient.dy = dz;  // each vector is read before its place receives dz
-  for_row_groups<kBackwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t t) {
+  for_row_groups<kRowGroup<Stores::cached>>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t t) {
     if (dropout.active()) drop_rows<R>(dropout, t, dy, dz, cols);
     T* const out = dz + t * cols;
     const auto sink = [out, cols](int i, std::int64_t c, auto lanes, Vec<T> value) {

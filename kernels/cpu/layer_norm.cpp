@@ -32,7 +32,7 @@ Status forward(const LayerNorm& p, Stream stream) {
                               pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
   with_stores(stores_for<T>(p.y, {p.x}, p.rows, p.cols), [&]<Stores S>(StoresTag<S>) {
     parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-      for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+      for_row_groups<kRowGroup<S>>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
         layer_norm_rows<R, S>(rows, r);
       });
       finish_stores<S>();
@@ -72,8 +72,7 @@ void block_backward(const LayerNormBackward& p, std::int64_t b) {
     };
     layer_norm_backward_rows<R>(gradient, r, dx != nullptr, sink);
   };
-  constexpr int kGroup = S == Stores::around ? kStreamedBackwardRows : kBackwardRows;
-  for_row_groups<kGroup>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+  for_row_groups<kRowGroup<S>>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
   finish_stores<S>();
 }
 
@@ -127,7 +126,7 @@ Status residual_forward(const BiasDropoutResidualLayerNorm& p, Stream stream) {
                               pointer<T>(p.y), pointer<T>(p.mean), pointer<T>(p.rstd)};
   with_stores(stores_for<T>(p.y, {z, p.x, p.residual}, p.rows, p.cols), [&]<Stores S>(StoresTag<S>) {
     parallel_ranges(stream, p.rows, rows_per_task(p.cols), [&](std::int64_t begin, std::int64_t end) {
-      for_row_groups<kForwardRows>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
+      for_row_groups<kRowGroup<S>>(begin, end, [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
         residual_rows<R>(p, dropout, r, z);
         layer_norm_rows<R, S>(rows, r);
       });
@@ -179,7 +178,7 @@ void residual_block_backward(const BiasDropoutResidualLayerNormBackward& p, cons
     });
     if (dropout.active()) drop_rows_backward<R>(dropout, r, cols, dz, dx, dbias);
   };
-  for_row_groups<kBackwardRows>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
+  for_row_groups<kRowGroup<Stores::cached>>(b * kColumnSumRows, std::min(p.rows, (b + 1) * kColumnSumRows), rows);
 }
 
 template <class T>
@@ -211,18 +210,18 @@ std::size_t column_sum_workspace(const P& p) {
   return static_cast<std::size_t>(quantities * column_blocks(p.rows) * p.cols) * size_of(p.dtype);
 }
 
-constexpr Variant forward_variants[] = {{"four_rows", "four rows stay in L1 for the three passes", "selected always",
+constexpr Variant forward_variants[] = {{"row_groups", "four rows, or one in memory, stay in L1", "selected always",
                                          erased_run<LayerNorm, run<LayerNorm, forward<float>, forward<double>>>}};
 constexpr Variant backward_variants[] = {
-    {"two_rows", "two rows share gamma and the partial sums", "selected always",
+    {"row_groups", "the rows of a group share gamma and the sums", "selected always",
      erased_run<LayerNormBackward, run<LayerNormBackward, backward<float>, backward<double>>>}};
 using Forward = BiasDropoutResidualLayerNorm;
 using Backward = BiasDropoutResidualLayerNormBackward;
 constexpr Variant residual_variants[] = {
-    {"four_rows", "the sum is normalised while it is in L1", "selected always",
+    {"row_groups", "the sum is normalised while it is in L1", "selected always",
      erased_run<Forward, run<Forward, residual_forward<float>, residual_forward<double>>>}};
 constexpr Variant residual_backward_variants[] = {
-    {"two_rows", "dropout and dbias follow while dz is in L1", "selected always",
+    {"row_groups", "dropout and dbias follow while dz is in L1", "selected always",
      erased_run<Backward, run<Backward, residual_backward<float>, residual_backward<double>>>}};
 
 constexpr KernelEntry entries[] = {

@@ -9,10 +9,12 @@
 
 namespace sinter::kernels::cpu {
 
-/// Rows computed together. Measured on Zen 4, 480 x 768: the forward gains 30 % with four rows over one, 10 % over two;
-/// the backward, which has five streams a row, gains 27 % with two and 20 % with four. Where the backward writes around
-/// the caches, four are 10 % faster than two.
-inline constexpr int kForwardRows = 4, kBackwardRows = 2, kStreamedBackwardRows = 4;
+/// Rows computed together, by how results are written. Measured on Zen 4, 480 x 768, one thread: in cache four rows
+/// hide the latency of each other's sums (forward 65 GB/s; two rows 60, one 54; backward 59, 56, 48). In memory one row
+/// after the other is what the hardware's prefetcher and the write buffers follow (32768 x 768: forward 29 GB/s, two
+/// rows 19, four 16; backward 26, 18, 18); asking for the next rows by instruction gained nothing in either place.
+template <Stores S>
+inline constexpr int kRowGroup = S == Stores::around ? 1 : 4;
 
 /// Sums over [0, cols) for R rows: sum = add(sum, i, c, lanes) adds the terms of a vector of row i, 0 in lanes that do
 /// not take part. Two accumulators a row: their order depends on cols alone, and R rows hide the latency of each
@@ -48,8 +50,7 @@ struct LayerNormRows {
 };
 
 /// y = (z - mean) * rstd * gamma + beta for rows r .. r + R - 1, which stay in the first-level cache between the
-/// passes. A pass that writes around the
-/// caches asks for the rows behind them, so that reads and writes overlap; the two together gain 2/3 at 32768 x 768.
+/// passes.
 template <int R, Stores S, class T>
 inline void layer_norm_rows(const LayerNormRows<T>& p, std::int64_t r) {
   const std::int64_t cols = p.cols;
@@ -73,8 +74,6 @@ inline void layer_norm_rows(const LayerNormRows<T>& p, std::int64_t r) {
   for_vectors<T>(0, cols, [&](std::int64_t c, auto lanes) {
     const Vec<T> gain = load(gamma + c, lanes), shift = load(beta + c, lanes);
     for (int i = 0; i < R; ++i) {
-      if (i > 1) prefetch(z + i * cols + c, R * cols);
-      if (S == Stores::around) prefetch(z + i * cols + c, R * cols);
       const Vec<T> xhat = (load(z + i * cols + c, lanes) - center[i]) * scale[i];
       store<S>(y + i * cols + c, fma(xhat, gain, shift), lanes);
     }
@@ -128,7 +127,6 @@ inline void layer_norm_backward_rows(const LayerNormGradient<T>& p, std::int64_t
       less_mean_gx[i] = Vec<T>::all(-reduce_add(less_mean_gx[i]) / static_cast<T>(cols)) * rstd[i];
     }
   }
-  // Interleaved rows keep the hardware prefetcher from seeing the streams: 2048 x 768 ran at half the speed without.
   for_vectors<T>(0, cols, [&](std::int64_t c, auto lanes) {
     const Vec<T> gamma = load(gamma_row + c, lanes);
     Vec<T> dgamma = Vec<T>::all(0), dbeta = dgamma;
@@ -137,8 +135,6 @@ inline void layer_norm_backward_rows(const LayerNormGradient<T>& p, std::int64_t
       dbeta = load(dbeta_sums + c, lanes);
     }
     for (int i = 0; i < R; ++i) {
-      prefetch(dy[i] + c, R * cols);
-      prefetch(z[i] + c, R * cols);
       const Vec<T> g = load(dy[i] + c, lanes);
       const Vec<T> xhat = (load(z[i] + c, lanes) - center[i]) * rstd[i];
       dgamma = fma(g, xhat, dgamma);
