@@ -10,12 +10,12 @@ namespace sinter::data {
 namespace {
 
 // What both layouts share: checks, counts, lengths and labels.
-Batch begin_batch(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
+CollatedBatch begin_batch(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
                   std::span<const std::int64_t> indices, std::int64_t first_sample) {
   if (!labels.empty() && labels.size() != encodings.size()) {
     fail(ErrorCode::usage, "There are ", labels.size(), " labels for ", encodings.size(), " encodings.");
   }
-  Batch batch;
+  CollatedBatch batch;
   batch.sample_count = static_cast<std::int64_t>(indices.size());
   batch.first_sample = first_sample;
   batch.lengths.reserve(indices.size());
@@ -46,9 +46,11 @@ DataCollatorWithPadding::DataCollatorWithPadding(std::int64_t pad_token_id, std:
   }
 }
 
-Batch DataCollatorWithPadding::operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                                          std::span<const std::int64_t> indices, std::int64_t first_sample) const {
-  Batch batch = begin_batch(encodings, labels, indices, first_sample);
+CollatedBatch DataCollatorWithPadding::operator()(std::span<const Encoding> encodings,
+                                                  std::span<const std::int64_t> labels,
+                                                  std::span<const std::int64_t> indices,
+                                                  std::int64_t first_sample) const {
+  CollatedBatch batch = begin_batch(encodings, labels, indices, first_sample);
   const std::int64_t multiples = (batch.sequence_length + pad_to_multiple_of_ - 1) / pad_to_multiple_of_;
   batch.sequence_length = multiples * pad_to_multiple_of_;
   const auto row = static_cast<std::size_t>(batch.sequence_length);
@@ -67,9 +69,11 @@ Batch DataCollatorWithPadding::operator()(std::span<const Encoding> encodings, s
   return batch;
 }
 
-Batch DataCollatorWithFlattening::operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                                             std::span<const std::int64_t> indices, std::int64_t first_sample) const {
-  Batch batch = begin_batch(encodings, labels, indices, first_sample);
+CollatedBatch DataCollatorWithFlattening::operator()(std::span<const Encoding> encodings,
+                                                     std::span<const std::int64_t> labels,
+                                                     std::span<const std::int64_t> indices,
+                                                     std::int64_t first_sample) const {
+  CollatedBatch batch = begin_batch(encodings, labels, indices, first_sample);
   if (batch.token_count > std::numeric_limits<std::int32_t>::max()) {
     fail(ErrorCode::usage, "A packed batch of ", batch.token_count, " tokens was asked for; offsets hold 2147483647.");
   }

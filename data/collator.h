@@ -17,7 +17,7 @@ namespace sinter::data {
 /// packed  the samples one behind the other without any pad: input_ids, token_type_ids, position_ids [T], positions
 ///         counted from 0 in each sample; sample b owns tokens offsets[b] .. offsets[b + 1] - 1; lengths as above.
 ///         sequence_length is the longest sample. attention_mask is empty.
-struct Batch {
+struct CollatedBatch {
   bool packed = false;
   std::int64_t sample_count = 0;      ///< B
   std::int64_t token_count = 0;       ///< T, real tokens: pads do not count
@@ -36,10 +36,10 @@ struct Batch {
 class DataCollator {
  public:
   virtual ~DataCollator() = default;
-  /// `labels` is empty or has one entry for each encoding; `first_sample` goes into Batch::first_sample.
+  /// `labels` is empty or has one entry for each encoding; `first_sample` goes into CollatedBatch::first_sample.
   /// ErrorCode::usage for an index out of range or labels of another number than encodings.
-  virtual Batch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                           std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const = 0;
+  virtual CollatedBatch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
+                                   std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const = 0;
 };
 
 /// Padded batches: S is the longest sample of the batch, rounded up to a multiple of pad_to_multiple_of.
@@ -47,8 +47,8 @@ class DataCollatorWithPadding final : public DataCollator {
  public:
   /// ErrorCode::usage for a negative pad_token_id or pad_to_multiple_of < 1.
   explicit DataCollatorWithPadding(std::int64_t pad_token_id, std::int64_t pad_to_multiple_of = 1);
-  Batch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                   std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const override;
+  CollatedBatch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
+                           std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const override;
 
  private:
   std::int64_t pad_token_id_;
@@ -58,8 +58,8 @@ class DataCollatorWithPadding final : public DataCollator {
 /// Packed batches. ErrorCode::usage for a batch of 2^31 tokens or more.
 class DataCollatorWithFlattening final : public DataCollator {
  public:
-  Batch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                   std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const override;
+  CollatedBatch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
+                           std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const override;
 };
 
 }  // namespace sinter::data

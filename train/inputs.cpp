@@ -2,7 +2,7 @@
 
 namespace sinter::train {
 
-nn::BertInputs to_inputs(const data::Batch& batch, double num_items) {
+nn::BertInputs to_inputs(const data::CollatedBatch& batch, double num_items) {
   nn::BertInputs inputs;
   inputs.num_items_in_batch = num_items;
   if (!batch.labels.empty()) inputs.labels = Tensor::from(batch.labels, {batch.sample_count});

@@ -7,6 +7,6 @@
 namespace sinter::train {
 
 /// Padded or packed inputs with labels; `num_items` as in BertInputs::num_items_in_batch.
-nn::BertInputs to_inputs(const data::Batch& batch, double num_items = 0);
+nn::BertInputs to_inputs(const data::CollatedBatch& batch, double num_items = 0);
 
 }  // namespace sinter::train

@@ -204,7 +204,7 @@ Trainer::Update Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, s
   Update update{.learning_rate = optimizer.lr()};
   for (std::int64_t at = begin; at < end; at += args.per_device_train_batch_size) {
     const std::int64_t size = std::min(args.per_device_train_batch_size, end - at);
-    const data::Batch batch = (*parts_.data_collator)(
+    const data::CollatedBatch batch = (*parts_.data_collator)(
         parts_.train_dataset->encodings, parts_.train_dataset->labels,
         order.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size)), at - begin);
     const StepScope step(args.seed, static_cast<std::uint32_t>(state_.global_step),

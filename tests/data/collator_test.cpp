@@ -23,7 +23,7 @@ const I64 kLabels = {1, 0, 1, 0};
 
 TEST(Collator, PaddedLayout) {
   const I64 indices = {1, 0};
-  const Batch b = DataCollatorWithPadding(5)(kSet, kLabels, indices, 64);
+  const CollatedBatch b = DataCollatorWithPadding(5)(kSet, kLabels, indices, 64);
   EXPECT_FALSE(b.packed);
   EXPECT_EQ(b.sample_count, 2);
   EXPECT_EQ(b.token_count, 5);
@@ -48,7 +48,7 @@ TEST(Collator, PadToMultipleOf) {
 
 TEST(Collator, PackedLayout) {
   const I64 indices = {2, 3, 1};
-  const Batch b = DataCollatorWithFlattening()(kSet, kLabels, indices, 7);
+  const CollatedBatch b = DataCollatorWithFlattening()(kSet, kLabels, indices, 7);
   EXPECT_TRUE(b.packed);
   EXPECT_EQ(b.sample_count, 3);
   EXPECT_EQ(b.token_count, 7);
@@ -65,7 +65,7 @@ TEST(Collator, PackedLayout) {
 
 TEST(Collator, EmptyBatchAndUnlabelledSet) {
   const DataCollatorWithPadding padding(0);
-  const Batch none = padding(kSet, kLabels, {});
+  const CollatedBatch none = padding(kSet, kLabels, {});
   EXPECT_EQ(none.sample_count, 0);
   EXPECT_EQ(none.sequence_length, 0);
   EXPECT_TRUE(none.input_ids.empty());
