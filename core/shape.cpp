@@ -67,15 +67,22 @@ Shape contiguous_strides(const Shape& shape) {
   return strides;
 }
 
+bool can_broadcast(const Shape& a, const Shape& b) {
+  for (int d = 1; d <= std::min(a.rank(), b.rank()); ++d) {
+    const std::int64_t x = a[a.rank() - d], y = b[b.rank() - d];
+    if (x != y && x != 1 && y != 1) return false;
+  }
+  return true;
+}
+
 Shape broadcast(const Shape& a, const Shape& b, const char* op) {
+  if (!can_broadcast(a, b)) fail(ErrorCode::usage, op, ": shapes ", a, " and ", b, " cannot be broadcast");
   const Shape& longer = a.rank() >= b.rank() ? a : b;
   const Shape& shorter = a.rank() >= b.rank() ? b : a;
   Shape result = longer;
   const int shift = longer.rank() - shorter.rank();
   for (int d = 0; d < shorter.rank(); ++d) {
-    const std::int64_t x = longer[d + shift], y = shorter[d];
-    if (x != y && x != 1 && y != 1) fail(ErrorCode::usage, op, ": shapes ", a, " and ", b, " cannot be broadcast");
-    result[d + shift] = x == 1 ? y : x;
+    if (longer[d + shift] == 1) result[d + shift] = shorter[d];
   }
   return result;
 }

@@ -55,5 +55,7 @@ Shape contiguous_strides(const Shape& shape);
 
 /// The common shape of a broadcast (numpy's rule); a usage error that names both shapes and `op` where there is none.
 Shape broadcast(const Shape& a, const Shape& b, const char* op);
+/// True when broadcast() has an answer.
+bool can_broadcast(const Shape& a, const Shape& b);
 
 }  // namespace sinter

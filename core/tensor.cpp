@@ -251,8 +251,15 @@ void check_writable(const Tensor& tensor, const char* op) {
 
 }  // namespace
 
-Tensor& Tensor::copy_(const Tensor& source) {
+Tensor Tensor::apart(const Tensor& source) const {
+  const Impl &mine = impl("write"), &theirs = source.impl("read");
+  const bool same_places = mine.offset == theirs.offset && mine.shape == theirs.shape && mine.strides == theirs.strides;
+  return mine.storage == theirs.storage && !same_places ? source.detach().clone() : source;
+}
+
+Tensor& Tensor::copy_(const Tensor& from) {
   check_writable(*this, "copy_");
+  const Tensor source = apart(from);
   if (source.device() != device()) {
     fail(ErrorCode::unsupported, "copy_ from ", source.device().str(), " to ", device().str(), "; use to(device)");
   }
@@ -285,11 +292,12 @@ Tensor& Tensor::fill_(double value) {
   return *this;
 }
 
-Tensor& Tensor::add_(const Tensor& other) {
+Tensor& Tensor::add_(const Tensor& addend) {
   check_writable(*this, "add_");
-  if (other.dtype() != dtype())
-    fail(ErrorCode::usage, "add_: dtypes ", name(dtype()), " and ", name(other.dtype()),
+  if (addend.dtype() != dtype())
+    fail(ErrorCode::usage, "add_: dtypes ", name(dtype()), " and ", name(addend.dtype()),
          " differ; cast with to(dtype)");
+  const Tensor other = apart(addend);
   Tensor target = is_contiguous() ? *this : detach().contiguous();
   const kernels::Binary params{
       .op = kernels::BinaryOp::add,

@@ -116,8 +116,8 @@ class Tensor {
   Tensor to(Dtype dtype) const;
   Tensor to(Device device) const;
 
-  // In-place writes. Refused on tensors of the graph (a leaf that requires grad: only inside NoGradGuard); they raise the
-  // storage's version.
+  // In-place writes. Refused on tensors of the graph (a leaf that requires grad: only inside NoGradGuard); they raise
+  // the storage's version. A source that lies in this tensor's memory, in other places, is copied first.
   Tensor& copy_(const Tensor& source);   ///< casts and broadcasts
   Tensor& fill_(double value);
   Tensor& zero_() { return fill_(0); }
@@ -142,6 +142,8 @@ class Tensor {
   struct Impl;
   explicit Tensor(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   const Impl& impl(const char* what) const;
+  /// `source`, or a copy of it where writing this tensor could change what is still to be read.
+  Tensor apart(const Tensor& source) const;
   std::shared_ptr<Impl> impl_;
 };
 

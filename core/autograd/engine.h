@@ -27,7 +27,8 @@ Tensors grad(Inputs outputs, Inputs inputs, Inputs gradients = {}, BackwardOptio
 bool accumulates_into_leaves();
 
 /// Called once for each leaf whose gradient is complete for this backward pass, in the order of completion, on the thread
-/// that runs backward. Data parallelism overlaps its all-reduce with it. Undefined to remove.
+/// that runs backward. Data parallelism overlaps its all-reduce with it. Undefined to remove. A leaf that is used inside a
+/// checkpoint (core/autograd/checkpoint.h) and outside of it, or in two of them, is reported by each, before the last.
 using LeafReadyHook = std::function<void(const Tensor& leaf)>;
 void set_leaf_ready_hook(LeafReadyHook hook);
 

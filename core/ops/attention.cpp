@@ -157,6 +157,7 @@ const OpRow attention_op = make_row<Attention>();
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::shared_ptr<const Packing>& packing,
                  std::int64_t heads, double p, std::uint32_t site) {
+  if (packing == nullptr) fail(ErrorCode::usage, "attention needs a Packing that says where the sequences lie");
   check_same_kind("attention", {&q, &k, &v});
   if (q.rank() != 2 || heads < 1 || q.size(1) % heads != 0)
     fail(ErrorCode::usage, "attention: q is ", q.shape(), ", it must be [T, H] with H divisible by ", heads, " heads");

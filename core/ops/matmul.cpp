@@ -82,6 +82,9 @@ kernels::Cost product_cost(std::int64_t batch, std::int64_t m, std::int64_t n, s
   return kernels::cost(kernels::Gemm{.dtype = dtype, .m = m, .n = n, .k = k, .batch = batch});
 }
 
+/// The shape of the batch that x is: all dimensions but the last two.
+Shape leading(const Tensor& x) { return Shape(std::span(x.shape().begin(), static_cast<std::size_t>(x.rank() - 2))); }
+
 struct Matmul {
   static constexpr const char* name = "matmul";
   static constexpr OpFlags flags{.second_order = true};
@@ -120,11 +123,11 @@ struct Matmul {
   }
 
   static kernels::Cost cost(const Attrs&, Inputs in) {
-    return product_cost(batch_shape(in[0], in[1]).numel(), in[0].size(-2), in[1].size(-1), in[0].size(-1), in[0].dtype());
+    const std::int64_t batch = batch_shape(in[0], in[1]).numel();
+    return product_cost(batch, in[0].size(-2), in[1].size(-1), in[0].size(-1), in[0].dtype());
   }
 
  private:
-  static Shape leading(const Tensor& x) { return Shape(std::span(x.shape().begin(), static_cast<std::size_t>(x.rank() - 2))); }
   static Shape batch_shape(const Tensor& a, const Tensor& b) { return broadcast(leading(a), leading(b), name); }
   static Tensor over_batch(const Tensor& x, Shape shape) {
     shape[shape.rank() - 2] = x.size(-2);
@@ -168,8 +171,8 @@ struct Linear {
       const std::optional<GradTarget> target = ctx.target(1);
       ctx.enter(target ? 2 : 3);
       if (!target) dw = Tensor::empty(weight.shape(), weight.options());
-      launch_gemm(name, {dy, true, std::max<std::int64_t>(n, 1), 0}, rows_of(x, k), target ? target->grad : dw, 1, n, k, m, {},
-                  target && target->accumulate);
+      launch_gemm(name, {dy, true, std::max<std::int64_t>(n, 1), 0}, rows_of(x, k), target ? target->grad : dw, 1, n, k,
+                  m, {}, target && target->accumulate);
     }
     if (attrs.has_bias && ctx.needs(2)) db = sum(dy.reshape({m, n}), {0});
     return attrs.has_bias ? Tensors{dx, dw, db} : Tensors{dx, dw};
@@ -204,8 +207,11 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   if (b.rank() == 1) return matmul(a, b.unsqueeze(1)).squeeze(-1);
   check_same_kind("matmul", {&a, &b});
   if (a.size(-1) != b.size(-2))
-    fail(ErrorCode::usage, "matmul: shapes ", a.shape(), " and ", b.shape(), ": ", a.size(-1), " columns meet ", b.size(-2),
-         " rows");
+    fail(ErrorCode::usage, "matmul: shapes ", a.shape(), " and ", b.shape(), ": ", a.size(-1), " columns meet ",
+         b.size(-2), " rows");
+  if (!can_broadcast(leading(a), leading(b)))
+    fail(ErrorCode::usage, "matmul: shapes ", a.shape(), " and ", b.shape(), ": the dimensions before the last two ",
+         "cannot be broadcast");
   return run_op1(matmul_op, Matmul::Attrs{}, {a, b});
 }
 

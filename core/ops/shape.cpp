@@ -214,6 +214,9 @@ Tensor Tensor::narrow(int d, std::int64_t start, std::int64_t length) const {
 
 Tensor Tensor::select(int d, std::int64_t index) const {
   d = shape().dimension(d);
+  if (index < -size(d) || index >= size(d))
+    fail(ErrorCode::usage, "select of ", shape(), ": index ", index, " in dimension ", d, ", it must lie between ",
+         -size(d), " and ", size(d) - 1);
   return narrow(d, index < 0 ? index + size(d) : index, 1).squeeze(d);
 }
 

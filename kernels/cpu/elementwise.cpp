@@ -218,15 +218,28 @@ BinaryRow binary_function(const Binary& p) {
   }
 }
 
+/// Says why an op is not computed in a dtype, and the way out.
+Status refused(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f16: return unsupported("the CPU computes in f32 and f64, not in f16; cast with to(Dtype::f32)");
+    case Dtype::bf16: return unsupported("the CPU computes in f32 and f64, not in bf16; cast with to(Dtype::f32)");
+    case Dtype::boolean: return unsupported("the CPU does not compute this on booleans; cast with to(dtype)");
+    case Dtype::u8: return unsupported("the CPU does not compute this on u8; cast with to(dtype)");
+    case Dtype::i32: return unsupported("the CPU does not compute this on i32; cast with to(Dtype::f32)");
+    case Dtype::i64: return unsupported("the CPU does not compute this on i64; cast with to(Dtype::f64)");
+    default: return unsupported("the CPU does not compute this on floating numbers; compare or cast first");
+  }
+}
+
 Status supports_unary(const Unary& p) {
   if (const Status status = check(p); !status.ok()) return status;
-  if (unary_function(p) == nullptr) return unsupported("the CPU does not compute this unary op in this dtype");
+  if (unary_function(p) == nullptr) return refused(p.dtype);
   return {};
 }
 
 Status supports_binary(const Binary& p) {
   if (const Status status = check(p); !status.ok()) return status;
-  if (binary_function(p) == nullptr) return unsupported("the CPU does not compute this binary op in this dtype");
+  if (binary_function(p) == nullptr) return refused(p.dtype);
   return {};
 }
 

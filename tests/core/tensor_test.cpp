@@ -117,7 +117,7 @@ TEST(Tensor, ViewsOfDimensions) {
   expect_usage_error([&] { x.narrow(1, -1, 1); }, "leave dimension 1");
   expect_usage_error([&] { x.narrow(0, INT64_MAX, 1); }, "leave dimension 0");
   expect_usage_error([&] { x.select(2, 0); }, "dimension 2 is out of range");
-  expect_usage_error([&] { x.select(0, -3); }, "leave dimension 0");
+  expect_usage_error([&] { x.select(0, -3); }, "index -3 in dimension 0");
 }
 
 TEST(Tensor, ViewsRefuseDimensionsOutOfRange) {
@@ -161,6 +161,19 @@ TEST(Tensor, WritesInPlace) {
   expect_usage_error([&] { x.add_(Tensor::from<float>({1})); }, "add_: dtypes f64 and f32 differ");
   expect_usage_error([&] { x.copy_(counting({4})); }, "copy_: ");
   expect_usage_error([&] { x.add_(counting({2, 2, 3})); }, "cannot be broadcast to [2, 3]");
+}
+
+TEST(Tensor, WritesFromItsOwnMemoryReadBeforeTheyWrite) {
+  Tensor x = counting({3, 3});
+  x.add_(x.transpose(0, 1));
+  EXPECT_EQ(x.to_vector<double>(), (Values{0, 4, 8, 4, 8, 12, 8, 12, 16}));
+  Tensor shifted = counting({5});
+  shifted.narrow(0, 1, 4).copy_(shifted.narrow(0, 0, 4));
+  EXPECT_EQ(shifted.to_vector<double>(), (Values{0, 0, 1, 2, 3}));
+  Tensor twice = counting({3});
+  twice.add_(twice);
+  twice.add_(twice.narrow(0, 2, 1));
+  EXPECT_EQ(twice.to_vector<double>(), (Values{4, 6, 8}));
 }
 
 TEST(Tensor, EveryWriteRaisesTheVersionOfTheSharedStorage) {

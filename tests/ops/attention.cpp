@@ -83,6 +83,8 @@ void attention_samples(Samples& samples) {
                            },
                            .terms = 40});
   const Tensor x = normal({5, 4}, 6);
+  samples.errors.push_back({"attention: no packing", [=] { attention(x, x, x, nullptr, 2, 0, 1); },
+                            "attention needs a Packing"});
   samples.errors.push_back({"attention: heads", [=] { attention(x, x, x, packing, 3, 0, 1); },
                             "H divisible by 3 heads"});
   samples.errors.push_back({"attention: tokens", [=] { attention(x, x, x, Packing::packed({4}), 2, 0, 1); },

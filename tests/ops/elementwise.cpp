@@ -205,7 +205,7 @@ void elementwise_samples(Samples& samples) {
   samples.errors.push_back({"add: shapes", [=] { add(x, y); }, "add: shapes [2, 3] and [4, 3] cannot be broadcast"});
   samples.errors.push_back({"mul: dtypes", [=] { mul(x, x.to(Dtype::f32)); }, "mul: dtypes f64 and f32 differ"});
   samples.errors.push_back({"add: computing in f16", [=] { add(x.to(Dtype::f16), x.to(Dtype::f16)); },
-                            "add: the CPU does not compute this binary op in this dtype"});
+                            "add: the CPU computes in f32 and f64, not in f16; cast with to(Dtype::f32)"});
   samples.errors.push_back({"where: shapes", [=] { where(lt(x, x), x, y); },
                             "where: shapes [2, 3] and [4, 3] cannot be broadcast"});
   samples.errors.push_back({"where: dtypes", [=] { where(lt(x, x), x, x.to(Dtype::f32)); },
@@ -213,7 +213,7 @@ void elementwise_samples(Samples& samples) {
   samples.errors.push_back({"where: condition", [=] { where(x, x, x); },
                             "where: the condition is f64, it must be bool"});
   samples.errors.push_back({"exp of integers", [=] { exp(x.to(Dtype::i64)); },
-                            "exp: the CPU does not compute this unary op in this dtype"});
+                            "exp: the CPU does not compute this on i64; cast with to(Dtype::f64)"});
   samples.errors.push_back({"undefined", [=] { exp(Tensor()); }, "of an undefined tensor"});
 }
 

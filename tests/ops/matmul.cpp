@@ -116,7 +116,7 @@ void matmul_samples(Samples& samples) {
                             "matmul: shapes [2, 3] and [2, 3]: 3 columns meet 2 rows"});
   samples.errors.push_back({"matmul: rank 0", [=] { matmul(x, normal({}, 2)); }, "rank 0"});
   samples.errors.push_back({"matmul: batches", [] { matmul(normal({2, 3, 4}, 1), normal({3, 4, 5}, 2)); },
-                            "cannot be broadcast"});
+                            "matmul: shapes [2, 3, 4] and [3, 4, 5]: the dimensions before the last two"});
   samples.errors.push_back({"linear: weight", [=] { linear(x, normal({4, 2}, 3)); },
                             "linear: input [2, 3] does not fit weight [4, 2]"});
   samples.errors.push_back({"linear: bias", [=] { linear(x, normal({4, 3}, 3), x); },

@@ -113,7 +113,7 @@ void shape_samples(Samples& samples) {
   samples.errors.push_back({"permute", [=] { x.permute({0, 0}); }, "every dimension must stand once"});
   samples.errors.push_back({"narrow", [=] { x.narrow(1, 2, 2); },
                             "narrow of [2, 3]: 2 elements from 2 leave dimension 1"});
-  samples.errors.push_back({"select", [=] { x.select(0, 2); }, "leave dimension 0"});
+  samples.errors.push_back({"select", [=] { x.select(0, 2); }, "select of [2, 3]: index 2 in dimension 0, it must lie between -2 and 1"});
   samples.errors.push_back({"cat: nothing", [] { cat({}); }, "cat of no tensors"});
   samples.errors.push_back({"cat: shapes", [=] { cat({x, normal({2, 4}, 2)}); },
                             "cat: a tensor is [2, 4], it must be [2, 3]"});
