@@ -63,8 +63,9 @@ struct Trainer::Update {
 };
 
 Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
+  for (const std::string& warning : parts_.args.warnings()) log_info(warning);
+  parts_.args = parts_.args.resolved();
   const TrainingArguments& args = parts_.args;
-  args.validate();
   if (parts_.data_collator == nullptr) parts_.data_collator = std::make_shared<data::DataCollatorWithFlattening>();
   const std::int64_t num_labels = parts_.model.config.num_labels;
   if (parts_.train_dataset != nullptr) check_dataset("train_dataset", *parts_.train_dataset, num_labels);
@@ -130,11 +131,10 @@ RunParts Trainer::run_parts(optim::AdamW& optimizer) {
 TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpoint) {
   const TrainingArguments& args = parts_.args;
   const Plan plan = make_plan();
-  const std::int64_t warmup =
-      args.warmup_steps > 0
-          ? args.warmup_steps
-          : static_cast<std::int64_t>(std::ceil(args.warmup_ratio * static_cast<double>(plan.max_steps)));
-  const optim::Schedule schedule = optim::get_scheduler(args.lr_scheduler_type, warmup, plan.max_steps);
+  const double warmup_steps = args.warmup_steps > 0 ? args.warmup_steps : args.warmup_ratio;
+  const optim::Schedule schedule =
+      optim::get_scheduler(args.lr_scheduler_type, absolute_steps(warmup_steps, plan.max_steps), plan.max_steps,
+                           args.lr_scheduler_kwargs, args.learning_rate);
   std::optional<std::filesystem::path> checkpoint;
   if (resume_from_checkpoint == "true") {
     checkpoint = newest_valid_checkpoint(args.output_dir);
@@ -150,9 +150,9 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
   state_.max_steps = plan.max_steps;
   state_.num_train_epochs = plan.epochs;
   state_.train_batch_size = args.per_device_train_batch_size;
-  state_.logging_steps = args.logging_steps;
-  state_.eval_steps = args.eval_steps.value_or(args.logging_steps);
-  state_.save_steps = args.save_steps;
+  state_.logging_steps = absolute_steps(args.logging_steps, plan.max_steps);
+  state_.eval_steps = absolute_steps(*args.eval_steps, plan.max_steps);
+  state_.save_steps = absolute_steps(args.save_steps, plan.max_steps);
 
   data::RandomSampler sampler(plan.samples, args.data_seed.value_or(args.seed));
   const StopSignal stop;
@@ -170,7 +170,7 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
     const bool epoch_ends = update_in_epoch + 1 == plan.updates_per_epoch || state_.global_step + 1 == plan.max_steps;
     after_update(update, plan, epoch_ends);
     const bool last_save = args.save_strategy == "steps" && state_.global_step == plan.max_steps;
-    if (due(args.save_strategy, args.save_steps, epoch_ends) || last_save) {
+    if (due(args.save_strategy, state_.save_steps, epoch_ends) || last_save) {
       save(optimizer);
       saved_step = state_.global_step;
     }
@@ -187,7 +187,7 @@ void Trainer::after_update(const Update& update, const Plan& plan, bool epoch_en
   state_.total_loss += update.loss;
   ++state_.updates_since_log;
   progress_->update(state_.global_step);
-  if (due(args.logging_strategy, args.logging_steps, epoch_ends)) log_update(update);
+  if (due(args.logging_strategy, state_.logging_steps, epoch_ends)) log_update(update);
   const bool last_evaluation = args.eval_strategy == "steps" && state_.global_step == plan.max_steps;
   if (due(args.eval_strategy, state_.eval_steps, epoch_ends) || last_evaluation) evaluate();
   if (on_step_end) on_step_end(state_);
@@ -258,7 +258,7 @@ void Trainer::log(Json entry) {
 void Trainer::save(optim::AdamW& optimizer) {
   const std::filesystem::path folder = parts_.args.output_dir;
   save_checkpoint(folder / ("checkpoint-" + std::to_string(state_.global_step)), run_parts(optimizer));
-  if (parts_.args.save_total_limit) rotate_checkpoints(folder, *parts_.args.save_total_limit);
+  if (parts_.args.save_total_limit.value_or(0) > 0) rotate_checkpoints(folder, *parts_.args.save_total_limit);
 }
 
 TrainOutput Trainer::finish(const Plan& plan, int signal) {
