@@ -1,68 +1,66 @@
 #include "data/basic_tokenizer.h"
 
-#include <algorithm>
-
-#include "data/unicode.h"
 #include "data/utf8.h"
 
 namespace sinter::data {
 
 namespace {
 
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
-}
-
 bool is_ascii_punctuation(char32_t c) {
   return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
 }
 
-bool cuts_word(char32_t c) { return c < 0x80 ? is_ascii_punctuation(c) : is_punctuation(c); }
-
-// ASCII needs no table, no decomposition and no ideographs; nearly all English text comes this way.
-std::u32string normalize_ascii(std::string_view text, bool lower) {
-  std::u32string result;
-  result.reserve(text.size());
-  for (const char byte : text) {
-    const auto c = static_cast<unsigned char>(byte);
-    if (c == '\t' || c == '\n' || c == '\r') {
-      result += U' ';
-    } else if (c >= 0x20 && c != 0x7F) {
-      result += lower && c >= 'A' && c <= 'Z' ? static_cast<char32_t>(c + 32) : static_cast<char32_t>(c);
-    }
+TracedText clean(std::string_view text, bool tokenize_chinese_chars, std::uint32_t first) {
+  TracedText result;
+  result.text.reserve(text.size());
+  result.origin.reserve(text.size());
+  for (std::uint32_t from = first; !text.empty(); ++from) {
+    const Utf8Step step = decode_utf8(text);
+    text.remove_prefix(step.length);
+    const char32_t c = step.code_point;  // U+FFFD for invalid bytes, which is removed
+    if (is_removed(c)) continue;
+    const bool ideograph = tokenize_chinese_chars && is_cjk(c);
+    if (ideograph) result.push_back(U' ', from);
+    result.push_back(is_separator(c) ? U' ' : c, from);
+    if (ideograph) result.push_back(U' ', from);
   }
   return result;
 }
 
+void drop_nonspacing_marks(TracedText& text) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < text.text.size(); ++i) {
+    if (is_nonspacing_mark(text.text[i])) continue;
+    text.text[kept] = text.text[i];
+    text.origin[kept++] = text.origin[i];
+  }
+  text.text.resize(kept);
+  text.origin.resize(kept);
+}
+
 }  // namespace
 
-std::u32string normalize(std::string_view text, const BertTokenizerOptions& options) {
-  if (is_ascii(text)) return normalize_ascii(text, options.do_lower_case);
-  std::u32string result;
-  result.reserve(text.size());
-  while (!text.empty()) {
-    const Utf8Step step = decode_utf8(text);
-    text.remove_prefix(step.length);
-    const char32_t c = step.code_point;  // U+FFFD for invalid bytes, which cleaning removes
-    if (is_removed(c)) continue;
-    if (is_separator(c)) {
-      result += U' ';
-    } else if (options.tokenize_chinese_chars && is_cjk(c)) {
-      result += {U' ', c, U' '};
-    } else {
-      result += c;
-    }
-  }
+TracedText normalize(std::string_view text, const NormalizerOptions& options, std::uint32_t first) {
+  TracedText result = clean(text, options.tokenize_chinese_chars, first);
   if (options.strip_accents.value_or(options.do_lower_case)) {
     result = decompose(result);
-    std::erase_if(result, is_nonspacing_mark);
+    drop_nonspacing_marks(result);
   }
   if (!options.do_lower_case) return result;
-  std::u32string lowered;
-  lowered.reserve(result.size());
-  for (const char32_t c : result) append_lower(lowered, c);
+  TracedText lowered;
+  lowered.text.reserve(result.text.size());
+  lowered.origin.reserve(result.text.size());
+  for (std::size_t i = 0; i < result.text.size(); ++i) append_lower(lowered, result.text[i], result.origin[i]);
   return lowered;
 }
+
+char normalize_ascii(char c, bool do_lower_case) {
+  if (c == '\t' || c == '\n' || c == '\r') return ' ';
+  if (c < 0x20 || c == 0x7F) return 0;
+  return do_lower_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
+
+bool cuts_word(char32_t c) { return c < 0x80 ? is_ascii_punctuation(c) : is_punctuation(c); }
 
 std::vector<std::u32string_view> split_words(std::u32string_view normalized) {
   std::vector<std::u32string_view> words;

@@ -1,75 +1,199 @@
 #include "data/tokenizer.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <exception>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "core/error.h"
+#include "data/tokenizer_tables.h"
 #include "data/utf8.h"
 
 namespace sinter::data {
 
 namespace {
 
-constexpr std::size_t kMaxInputCharsPerWord = 100;
-constexpr std::string_view kContinuation = "##";
-
-// How many tokens of a pair stay in `room`: the longer text loses until both are equally long, then both lose alike
-// and the longer one keeps the odd token (the second text, if they are equally long).
-std::pair<std::size_t, std::size_t> longest_first(std::size_t first, std::size_t second, std::size_t room) {
-  if (first + second <= room) return {first, second};
-  const std::size_t shorter = std::min({first, second, room / 2});
-  const std::size_t longer = room - shorter;
-  return first <= second ? std::pair(shorter, longer) : std::pair(longer, shorter);
-}
-
 [[noreturn]] void fail_with_errno(const char* what, const std::string& path) {
   fail(ErrorCode::io, what, path, ": ", std::strerror(errno != 0 ? errno : EIO), ".");
 }
 
+bool is_ascii(std::string_view text) {
+  // Eight bytes at a time; the check must cost less than the words that it speeds up.
+  std::uint64_t seen = 0;
+  for (; text.size() >= 8; text.remove_prefix(8)) {
+    std::uint64_t eight;
+    std::memcpy(&eight, text.data(), 8);
+    seen |= eight;
+  }
+  for (const char c : text) seen |= static_cast<unsigned char>(c);
+  return (seen & 0x8080808080808080u) == 0;
+}
+
+std::uint32_t count_characters(std::string_view text) {
+  std::uint32_t count = 0;
+  for (; !text.empty(); ++count) text.remove_prefix(decode_utf8(text).length);
+  return count;
+}
+
 }  // namespace
 
-BertTokenizer::BertTokenizer(std::vector<std::string> vocabulary, const BertTokenizerOptions& options)
-    : options_(options), vocabulary_(std::move(vocabulary)) {
-  index_vocabulary();
+BertTokenizer::Tables::Tables(std::vector<std::string> vocabulary, const BertTokenizerOptions& given)
+    : options(given),
+      normalizer{given.do_lower_case, given.strip_accents, given.tokenize_chinese_chars},
+      word_piece(std::move(vocabulary)),
+      added(given.added_tokens) {
+  for (std::size_t c = 0; c < ascii_.size(); ++c)
+    ascii_[c] = {normalize_ascii(static_cast<char>(c), options.do_lower_case), cuts_word(static_cast<char32_t>(c))};
+  const auto by_id = [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; };
+  std::stable_sort(added.begin(), added.end(), by_id);
+  check_added_tokens();
+  add_named_tokens();
+  std::stable_sort(added.begin(), added.end(), by_id);
+  is_special.assign(std::max(word_piece.vocabulary().size(), static_cast<std::size_t>(added.back().id) + 1), false);
+  for (const AddedToken& token : added) {
+    is_special[static_cast<std::size_t>(token.id)] = token.special;
+    if (!token.normalized) {
+      raw_.add(token.content, token.id);
+      continue;
+    }
+    const std::u32string pattern = normalize(token.content, normalizer).text;
+    if (pattern.empty())
+      fail(ErrorCode::bad_input, "The added token \"", token.content, "\" is nothing after normalization.");
+    normalized_.add(pattern, token.id);
+  }
 }
 
-void BertTokenizer::index_vocabulary() {
-  if (vocabulary_.empty()) fail(ErrorCode::bad_input, "The vocabulary is empty; it needs one token a line.");
-  for (std::size_t i = 0; i < vocabulary_.size(); ++i) {
-    const std::string_view token = vocabulary_[i];
-    if (token.empty()) {
-      fail(ErrorCode::bad_input, "Token ", i, " (line ", i + 1,
-           ") of the vocabulary is empty; each line needs a token.");
+// Ids within the vocabulary name its entries, the others follow it without a hole.
+void BertTokenizer::Tables::check_added_tokens() const {
+  const std::vector<std::string>& vocabulary = word_piece.vocabulary();
+  std::size_t next = vocabulary.size();
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    const AddedToken& token = added[i];
+    if (token.content.empty() || first_invalid_utf8(token.content) != token.content.size())
+      fail(ErrorCode::bad_input, "The added token with id ", token.id, " is empty or not valid UTF-8.");
+    if (i > 0 && added[i - 1].id == token.id)
+      fail(ErrorCode::bad_input, "The added tokens \"", added[i - 1].content, "\" and \"", token.content,
+           "\" both have id ", token.id, ".");
+    if (token.id < 0 || static_cast<std::size_t>(token.id) > next)
+      fail(ErrorCode::bad_input, "The added token \"", token.content, "\" has id ", token.id, "; the next free id is ",
+           next, ".");
+    const std::int32_t in_vocabulary = word_piece.find(token.content);
+    if (static_cast<std::size_t>(token.id) < vocabulary.size()) {
+      if (in_vocabulary != token.id)
+        fail(ErrorCode::bad_input, "The added token \"", token.content, "\" has id ", token.id,
+             ", which the vocabulary gives to \"", vocabulary[static_cast<std::size_t>(token.id)], "\".");
+      continue;
     }
-    if (first_invalid_utf8(token) != token.size()) {
-      fail(ErrorCode::bad_input, "Token ", i, " (line ", i + 1, ") of the vocabulary is not valid UTF-8.");
-    }
-    const bool continues = token.starts_with(kContinuation);
-    Index& index = continues ? continuation_ : start_;
-    const auto id = static_cast<std::int32_t>(i);
-    const auto [entry, added] = index.emplace(token.substr(continues ? kContinuation.size() : 0), id);
-    if (!added) {
-      fail(ErrorCode::bad_input, "The vocabulary has \"", token, "\" twice, as tokens ", entry->second, " and ", i,
-           ".");
-    }
-    longest_token_ = std::max(longest_token_, token.size());
-  }
-  for (SpecialToken& special : special_) {
-    special.id = find(special.text);
-    if (special.id < 0 && special.text != "[MASK]") {
-      fail(ErrorCode::bad_input, "The vocabulary has no ", special.text,
-           "; BERT needs [PAD], [UNK], [CLS] and [SEP].");
-    }
+    ++next;
+    const auto same = [&](const AddedToken& other) { return other.content == token.content; };
+    const auto other = std::find_if(added.begin(), added.end(), same);
+    if (in_vocabulary >= 0 || other->id != token.id)
+      fail(ErrorCode::bad_input, "The added token \"", token.content, "\" has two ids, ",
+           in_vocabulary >= 0 ? in_vocabulary : other->id, " and ", token.id, ".");
   }
 }
+
+void BertTokenizer::Tables::add_named_tokens() {
+  const auto add = [&](const char* role, const std::string& content, bool required) -> std::int32_t {
+    const std::int32_t id = find(content);
+    if (id < 0 && required)
+      fail(ErrorCode::bad_input, "The vocabulary has no ", content, ", the tokenizer's ", role,
+           "; BERT needs cls_token, sep_token, pad_token and unk_token.");
+    const auto listed = [&](const AddedToken& token) { return token.id == id; };
+    if (id >= 0 && std::none_of(added.begin(), added.end(), listed)) added.push_back({.content = content, .id = id});
+    return id;
+  };
+  pad = add("pad_token", options.pad_token, true);
+  unk = add("unk_token", options.unk_token, true);
+  cls = add("cls_token", options.cls_token, true);
+  sep = add("sep_token", options.sep_token, true);
+  mask = add("mask_token", options.mask_token, false);
+}
+
+std::int32_t BertTokenizer::Tables::find(std::string_view token) const {
+  const std::int32_t id = word_piece.find(token);
+  if (id >= 0) return id;
+  const auto found =
+      std::find_if(added.begin(), added.end(), [&](const AddedToken& candidate) { return candidate.content == token; });
+  return found == added.end() ? -1 : found->id;
+}
+
+void BertTokenizer::Tables::append_tokens(std::string_view text, std::vector<Token>& tokens) const {
+  if (text.size() > INT32_MAX)
+    fail(ErrorCode::usage, "A text has ", text.size(), " bytes; the tokenizer takes at most ", INT32_MAX, ".");
+  std::uint32_t character = 0;   // number of the one at `at`
+  std::size_t at = 0;
+  while (const auto match = raw_.find(text, at)) {
+    append_ordinary(text.substr(at, match->begin - at), character, tokens);
+    character += count_characters(text.substr(at, match->begin - at));
+    const std::uint32_t end = character + count_characters(text.substr(match->begin, match->end - match->begin));
+    tokens.push_back({match->id, character, end});
+    character = end;
+    at = match->end;
+  }
+  append_ordinary(text.substr(at), character, tokens);
+}
+
+void BertTokenizer::Tables::append_ordinary(std::string_view text, std::uint32_t first,
+                                            std::vector<Token>& tokens) const {
+  if (!normalized_.empty()) return append_with_normalized_tokens(normalize(text, normalizer, first), tokens);
+  if (is_ascii(text)) return append_ascii(text, first, tokens);
+  while (!text.empty()) {
+    const std::string_view part = text.substr(0, text.find(' '));
+    if (is_ascii(part)) {
+      append_ascii(part, first, tokens);
+    } else {
+      const TracedText normal = normalize(part, normalizer, first);
+      append_words(normal, 0, normal.text.size(), tokens);
+    }
+    first += count_characters(part) + 1;
+    text.remove_prefix(std::min(part.size() + 1, text.size()));
+  }
+}
+
+// ASCII needs no table of Unicode, no decomposition and no ideographs; nearly all English text comes this way.
+void BertTokenizer::Tables::append_ascii(std::string_view text, std::uint32_t first, std::vector<Token>& tokens) const {
+  Word word;
+  const auto finish_word = [&] {
+    if (!word.empty()) word_piece.append_tokens(word, unk, tokens);
+    word.clear();
+  };
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const AsciiCharacter c = ascii_[static_cast<unsigned char>(text[i])];
+    if (c.normalized == 0) continue;
+    if (c.cuts || c.normalized == ' ') finish_word();
+    if (c.normalized == ' ') continue;
+    word.push_ascii(c.normalized, first + static_cast<std::uint32_t>(i));
+    if (c.cuts) finish_word();
+  }
+  finish_word();
+}
+
+void BertTokenizer::Tables::append_words(const TracedText& text, std::size_t begin, std::size_t end,
+                                         std::vector<Token>& tokens) const {
+  Word word;
+  for (const std::u32string_view part : split_words(std::u32string_view(text.text).substr(begin, end - begin))) {
+    word.clear();
+    const std::uint32_t* from = text.origin.data() + (part.data() - text.text.data());
+    for (const char32_t c : part) word.push_back(c, *from++);
+    word_piece.append_tokens(word, unk, tokens);
+  }
+}
+
+void BertTokenizer::Tables::append_with_normalized_tokens(const TracedText& text, std::vector<Token>& tokens) const {
+  std::size_t at = 0;
+  while (const auto match = normalized_.find(text.text, at)) {
+    append_words(text, at, match->begin, tokens);
+    tokens.push_back({match->id, text.origin[match->begin], text.origin[match->end - 1] + 1});
+    at = match->end;
+  }
+  append_words(text, at, text.text.size(), tokens);
+}
+
+BertTokenizer::BertTokenizer(std::vector<std::string> vocabulary, const BertTokenizerOptions& options)
+    : tables_(std::make_shared<const Tables>(std::move(vocabulary), options)) {}
 
 BertTokenizer BertTokenizer::from_vocab_file(const std::string& path, const BertTokenizerOptions& options) {
   std::error_code ignored;
@@ -94,166 +218,27 @@ BertTokenizer BertTokenizer::from_vocab_file(const std::string& path, const Bert
   }
 }
 
-std::int32_t BertTokenizer::find(std::string_view token) const {
-  const bool continues = token.starts_with(kContinuation);
-  const Index& index = continues ? continuation_ : start_;
-  const auto found = index.find(token.substr(continues ? kContinuation.size() : 0));
-  return found == index.end() ? -1 : found->second;
-}
-
-std::int32_t BertTokenizer::convert_token_to_id(std::string_view token) const {
-  const std::int32_t id = find(token);
-  return id < 0 ? unk_token_id() : id;
-}
-
-// Cuts the text at the special tokens. All of them start with '[' and none contains another one.
-BertTokenizer::Ids BertTokenizer::tokenize(std::string_view text) const {
-  Ids ids;
-  std::size_t start = 0;
-  for (std::size_t at = text.find('['); at != std::string_view::npos; at = text.find('[', at)) {
-    const auto* special = std::find_if(std::begin(special_), std::end(special_), [&](const SpecialToken& candidate) {
-      return candidate.id >= 0 && text.substr(at).starts_with(candidate.text);
-    });
-    if (special == std::end(special_)) {
-      ++at;
-      continue;
-    }
-    tokenize_ordinary(text.substr(start, at - start), ids);
-    ids.push_back(special->id);
-    at += special->text.size();
-    start = at;
-  }
-  tokenize_ordinary(text.substr(start), ids);
-  return ids;
-}
-
-void BertTokenizer::tokenize_ordinary(std::string_view text, Ids& ids) const {
-  const std::u32string normalized = normalize(text, options_);
-  for (const std::u32string_view word : split_words(normalized)) tokenize_word(word, ids);
-}
-
-void BertTokenizer::tokenize_word(std::u32string_view word, Ids& ids) const {
-  const std::size_t before = ids.size();
-  bool whole = word.size() <= kMaxInputCharsPerWord;
-  std::string text;
-  for (const char32_t c : whole ? word : std::u32string_view()) append_utf8(text, c);
-  const std::string_view rest = text;
-  std::size_t start = 0;
-  while (whole && start < rest.size()) {
-    // Entries are valid UTF-8, so a match can only end between characters.
-    const Index& index = start == 0 ? start_ : continuation_;
-    std::size_t length = std::min(rest.size() - start, longest_token_);
-    auto found = index.find(rest.substr(start, length));
-    while (found == index.end() && length > 1) found = index.find(rest.substr(start, --length));
-    whole = found != index.end();
-    if (!whole) break;
-    ids.push_back(found->second);
-    start += length;
-  }
-  if (whole) return;
-  ids.resize(before);
-  ids.push_back(unk_token_id());
-}
-
-Encoding BertTokenizer::build(const Ids& first, const Ids* second) const {
-  Encoding encoding;
-  Ids& ids = encoding.ids;
-  ids.reserve(first.size() + (second != nullptr ? second->size() + 3 : 2));
-  ids.push_back(cls_token_id());
-  ids.insert(ids.end(), first.begin(), first.end());
-  ids.push_back(sep_token_id());
-  encoding.token_type_ids.assign(ids.size(), 0);
-  if (second != nullptr) {
-    ids.insert(ids.end(), second->begin(), second->end());
-    ids.push_back(sep_token_id());
-    encoding.token_type_ids.resize(ids.size(), 1);
-  }
-  encoding.attention_mask.assign(ids.size(), 1);
-  return encoding;
-}
-
-namespace {
-
-// Tokens that fit beside the special ones, or no limit.
-std::size_t content_room(const EncodeOptions& options, std::int64_t special_tokens) {
-  if (!options.truncation) return static_cast<std::size_t>(-1);
-  if (options.max_length < special_tokens) {
-    fail(ErrorCode::usage, "max_length is ", options.max_length, "; truncation needs at least ", special_tokens,
-         ", the number of special tokens.");
-  }
-  return static_cast<std::size_t>(options.max_length - special_tokens);
-}
-
-}  // namespace
-
-Encoding BertTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
-  const std::size_t room = content_room(options, 2);
-  Ids ids = tokenize(text);
-  ids.resize(std::min(ids.size(), room));
-  return build(ids, nullptr);
-}
-
-Encoding BertTokenizer::encode(std::string_view text, std::string_view text_pair, const EncodeOptions& options) const {
-  const std::size_t room = content_room(options, 3);
-  Ids first = tokenize(text);
-  Ids second = tokenize(text_pair);
-  const auto [keep_first, keep_second] = longest_first(first.size(), second.size(), room);
-  first.resize(keep_first);
-  second.resize(keep_second);
-  return build(first, &second);
-}
-
-std::vector<Encoding> BertTokenizer::encode_batch(std::span<const std::string> texts, const EncodeOptions& options,
-                                                  int threads) const {
-  if (threads < 1) fail(ErrorCode::usage, "encode_batch was given ", threads, " threads; it needs at least 1.");
-  constexpr std::size_t kChunk = 64;
-  std::vector<Encoding> encodings(texts.size());
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-  const auto work = [&] {
-    try {
-      for (std::size_t at = next.fetch_add(kChunk); at < texts.size(); at = next.fetch_add(kChunk)) {
-        const std::size_t end = std::min(at + kChunk, texts.size());
-        for (std::size_t i = at; i < end; ++i) encodings[i] = encode(texts[i], options);
-      }
-    } catch (...) {
-      next = texts.size();
-      const std::lock_guard lock(failure_mutex);
-      failure = std::current_exception();
-    }
-  };
-  {
-    const std::size_t chunks = (texts.size() + kChunk - 1) / kChunk;
-    std::vector<std::jthread> others;
-    for (std::size_t i = 1; i < std::min(static_cast<std::size_t>(threads), chunks); ++i) others.emplace_back(work);
-    work();
-  }
-  if (failure) std::rethrow_exception(failure);
-  return encodings;
-}
-
 std::vector<std::string> BertTokenizer::tokens(std::string_view text) const {
+  std::vector<Token> found;
+  tables_->append_tokens(text, found);
   std::vector<std::string> result;
-  for (const std::int32_t id : tokenize(text)) result.push_back(vocabulary_[static_cast<std::size_t>(id)]);
+  result.reserve(found.size());
+  for (const Token& token : found) result.push_back(convert_id_to_token(token.id));
   return result;
 }
 
 std::string BertTokenizer::decode(std::span<const std::int32_t> ids, bool skip_special_tokens) const {
+  static constexpr std::string_view kClosing[] = {".", ",", "!", "?", "n't", "'m", "'s", "'ve", "'re"};
   std::string text;
   bool first = true;
   for (const std::int32_t id : ids) {
-    if (id < 0 || id >= vocab_size()) {
-      fail(ErrorCode::usage, "Id ", id, " is outside the vocabulary of ", vocab_size(), " tokens.");
-    }
-    const bool special =
-        std::any_of(std::begin(special_), std::end(special_), [&](const auto& s) { return s.id == id; });
-    if (special && skip_special_tokens) continue;
-    const std::string_view token = vocabulary_[static_cast<std::size_t>(id)];
-    const bool glued = token.starts_with(kContinuation);
-    const bool closes = token == "." || token == "," || token == "!" || token == "?";
+    const std::string_view token = convert_id_to_token(id);
+    if (skip_special_tokens && tables_->is_special[static_cast<std::size_t>(id)]) continue;
+    const bool glued = token.starts_with("##");
+    const bool closes = std::any_of(std::begin(kClosing), std::end(kClosing),
+                                    [&](std::string_view closing) { return token.starts_with(closing); });
     if (!first && !glued && !closes) text += ' ';
-    text += token.substr(glued && !first ? kContinuation.size() : 0);
+    text += token.substr(glued && !first ? 2 : 0);
     first = false;
   }
   return text;
@@ -262,9 +247,32 @@ std::string BertTokenizer::decode(std::span<const std::int32_t> ids, bool skip_s
 void BertTokenizer::save_vocabulary(const std::string& path) const {
   errno = 0;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  for (const std::string& token : vocabulary_) file << token << '\n';
+  for (const std::string& token : vocabulary()) file << token << '\n';
   file.close();
   if (!file) fail_with_errno("Cannot write the vocabulary file ", path);
 }
+
+std::int64_t BertTokenizer::size() const { return static_cast<std::int64_t>(tables_->is_special.size()); }
+const std::vector<std::string>& BertTokenizer::vocabulary() const { return tables_->word_piece.vocabulary(); }
+const BertTokenizerOptions& BertTokenizer::options() const { return tables_->options; }
+const std::vector<AddedToken>& BertTokenizer::added_tokens() const { return tables_->added; }
+
+const std::string& BertTokenizer::convert_id_to_token(std::int32_t id) const {
+  if (id < 0 || id >= size()) fail(ErrorCode::usage, "Id ", id, " is outside the vocabulary of ", size(), " tokens.");
+  if (id < vocab_size()) return vocabulary()[static_cast<std::size_t>(id)];
+  // The added tokens behind the vocabulary are the last ones, without a hole.
+  return tables_->added[tables_->added.size() - static_cast<std::size_t>(size() - id)].content;
+}
+
+std::int32_t BertTokenizer::convert_token_to_id(std::string_view token) const {
+  const std::int32_t id = tables_->find(token);
+  return id < 0 ? unk_token_id() : id;
+}
+
+std::int32_t BertTokenizer::pad_token_id() const { return tables_->pad; }
+std::int32_t BertTokenizer::unk_token_id() const { return tables_->unk; }
+std::int32_t BertTokenizer::cls_token_id() const { return tables_->cls; }
+std::int32_t BertTokenizer::sep_token_id() const { return tables_->sep; }
+std::int32_t BertTokenizer::mask_token_id() const { return tables_->mask; }
 
 }  // namespace sinter::data

@@ -41,20 +41,24 @@ Utf8Step decode_utf8(std::string_view text) {
   return {value, lead.length, true};
 }
 
-void append_utf8(std::string& text, char32_t c) {
-  const auto put = [&](char32_t byte) { text += static_cast<char>(static_cast<unsigned char>(byte)); };
-  if (c < 0x80) return put(c);
-  if (c < 0x800) {
-    put(0xC0 | (c >> 6));
-  } else if (c < 0x10000) {
-    put(0xE0 | (c >> 12));
-    put(0x80 | ((c >> 6) & 0x3F));
-  } else {
-    put(0xF0 | (c >> 18));
-    put(0x80 | ((c >> 12) & 0x3F));
-    put(0x80 | ((c >> 6) & 0x3F));
+std::size_t encode_utf8(char32_t c, char* bytes) {
+  const auto put = [&](std::size_t at, char32_t byte) {
+    bytes[at] = static_cast<char>(static_cast<unsigned char>(byte));
+  };
+  if (c < 0x80) {
+    put(0, c);
+    return 1;
   }
-  put(0x80 | (c & 0x3F));
+  const std::size_t length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+  const char32_t lead = length == 2 ? 0xC0 : length == 3 ? 0xE0 : 0xF0;
+  for (std::size_t i = length - 1; i > 0; --i, c >>= 6) put(i, 0x80 | (c & 0x3F));
+  put(0, lead | c);
+  return length;
+}
+
+void append_utf8(std::string& text, char32_t c) {
+  char bytes[4];
+  text.append(bytes, encode_utf8(c, bytes));
 }
 
 std::size_t first_invalid_utf8(std::string_view text) {

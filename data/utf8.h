@@ -18,6 +18,8 @@ struct Utf8Step {
 /// do.
 Utf8Step decode_utf8(std::string_view text);
 
+/// Writes the encoding of a scalar value, 1 to 4 bytes, and returns their number.
+std::size_t encode_utf8(char32_t code_point, char* bytes);
 /// Appends the encoding of a scalar value.
 void append_utf8(std::string& text, char32_t code_point);
 

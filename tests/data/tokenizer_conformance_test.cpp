@@ -10,6 +10,7 @@
 #include <optional>
 #include <sstream>
 
+#include "data/basic_tokenizer.h"
 #include "data/tokenizer.h"
 #include "data/unicode.h"
 #include "data/utf8.h"
@@ -34,8 +35,8 @@ std::string join(const Words& words) {
   return result;
 }
 
-std::string basic(const std::string& text, const BertTokenizerOptions& options = {}) {
-  const std::u32string normalized = normalize(text, options);
+std::string basic(const std::string& text, const NormalizerOptions& options = {}) {
+  const std::u32string normalized = normalize(text, options).text;
   Words words;
   for (const std::u32string_view word : split_words(normalized)) words.push_back(utf8(word));
   return join(words);
@@ -101,11 +102,11 @@ using Stage = std::function<std::string(const std::string&)>;
 
 const std::map<std::string, Stage>& stages() {
   using Text = const std::string&;
-  const auto normal = [](BertTokenizerOptions options) -> Stage {
-    return [=](Text t) { return utf8(normalize(t, options)); };
+  const auto normal = [](NormalizerOptions options) -> Stage {
+    return [=](Text t) { return utf8(normalize(t, options).text); };
   };
-  const auto words = [](BertTokenizerOptions options) -> Stage { return [=](Text t) { return basic(t, options); }; };
-  const BertTokenizerOptions raw{.do_lower_case = false, .strip_accents = false, .tokenize_chinese_chars = false};
+  const auto words = [](NormalizerOptions options) -> Stage { return [=](Text t) { return basic(t, options); }; };
+  const NormalizerOptions raw{.do_lower_case = false, .strip_accents = false, .tokenize_chinese_chars = false};
   static const std::map<std::string, Stage> value = {
       {"basic", words({})},
       {"basic.hf_fast", words({})},
@@ -217,7 +218,7 @@ TEST(TokenizerConformance, CodePointClasses) {
     if (c >= 0xD800 && c < 0xE000) continue;
     std::string text = "a";
     append_utf8(text, c);
-    const std::u32string normalized = normalize(text + "b", {});
+    const std::u32string normalized = normalize(text + "b", {}).text;
     const std::size_t words = split_words(normalized).size();
     const auto found = expected.find(c);
     const bool good = found == expected.end() ? words == 1 && normalized != U"ab" : words == found->second;

@@ -106,7 +106,8 @@ TEST(Tokenizer, Truncation) {
   EXPECT_EQ(single(2).ids, (Ids{1, 2}));
   EXPECT_EQ(single(12).length(), 12);
   EXPECT_EQ(single(13).length(), 12);
-  EXPECT_EQ(tokenizer().encode(ten, {.max_length = 3}).length(), 12);
+  EXPECT_EQ(tokenizer().encode(ten, {.truncation = false, .max_length = 3}).length(), 12);
+  EXPECT_EQ(tokenizer().encode(ten, {.max_length = 3}).length(), 3);  // as in HF
   EXPECT_THROW(single(1), Error);
   // Lengths kept of a pair, from Hugging Face's library (reference/hf_trainer.md, section 4.3).
   const struct {
@@ -152,7 +153,8 @@ TEST(Tokenizer, Decode) {
 TEST(Tokenizer, VocabularyFaultsAreNamed) {
   EXPECT_EQ(refusal({}), "The vocabulary is empty; it needs one token a line.");
   EXPECT_EQ(refusal({"[PAD]", "[UNK]", "[CLS]"}),
-            "The vocabulary has no [SEP]; BERT needs [PAD], [UNK], [CLS] and [SEP].");
+            "The vocabulary has no [SEP], the tokenizer's sep_token; BERT needs cls_token, sep_token, pad_token and "
+            "unk_token.");
   EXPECT_EQ(refusal({"[PAD]", "[UNK]", "x", "x"}), "The vocabulary has \"x\" twice, as tokens 2 and 3.");
   EXPECT_EQ(refusal({"##x", "##x"}), "The vocabulary has \"##x\" twice, as tokens 0 and 1.");
   EXPECT_EQ(refusal({"[PAD]", ""}), "Token 1 (line 2) of the vocabulary is empty; each line needs a token.");

@@ -10,6 +10,12 @@
 namespace sinter::data {
 namespace {
 
+std::u32string decompose(std::u32string_view text) {
+  TracedText traced;
+  for (const char32_t c : text) traced.push_back(c, static_cast<std::uint32_t>(traced.text.size()));
+  return data::decompose(traced).text;
+}
+
 TEST(Unicode, Decomposition) {
   EXPECT_EQ(decompose(U"abc"), U"abc");
   EXPECT_EQ(decompose(U"\u00E9"), U"e\u0301");
@@ -25,10 +31,19 @@ TEST(Unicode, CanonicalOrdering) {
   EXPECT_EQ(decompose(U"a\u0345\u0301\u0334"), U"a\u0334\u0301\u0345");
 }
 
+// What HF's NormalizedString does: a decomposition's parts share an origin, and ordering moves no origin.
+TEST(Unicode, OriginsOfADecomposition) {
+  const TracedText result = data::decompose({U"a\u00E9\u0323b\u0301\u0323", {3, 4, 5, 6, 7, 8}});
+  EXPECT_EQ(result.text, U"ae\u0323\u0301b\u0323\u0301");
+  EXPECT_EQ(result.origin, (std::vector<std::uint32_t>{3, 4, 5, 5, 6, 7, 8}));
+}
+
 TEST(Unicode, LowerCase) {
-  std::u32string text;
-  for (const char32_t c : std::u32string(U"AZ\u00C9\u03A3\u0130\u1E9E\u10A0z\u00DF")) append_lower(text, c);
-  EXPECT_EQ(text, U"az\u00E9\u03C3i\u0307\u00DF\u2D00z\u00DF");
+  TracedText lower;
+  std::uint32_t from = 0;
+  for (const char32_t c : std::u32string(U"AZ\u00C9\u03A3\u0130\u1E9E\u10A0z\u00DF")) append_lower(lower, c, from++);
+  EXPECT_EQ(lower.text, U"az\u00E9\u03C3i\u0307\u00DF\u2D00z\u00DF");
+  EXPECT_EQ(lower.origin, (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 4, 5, 6, 7, 8}));
 }
 
 TEST(Utf8, RoundTripOfEveryScalarValue) {
