@@ -1,19 +1,28 @@
-// From tokenized samples to the arrays of one batch.
+// From rows of a tokenized data set to the arrays of one batch.
+//
+// Collators read the columns input_ids (lists of token ids), token_type_ids (absent: all 0), attention_mask (absent:
+// all 1; 0 marks a pad) and the labels, an integer column label, label_ids or labels; other columns are ignored.
+// Errors are ErrorCode::usage: a row out of range, no input_ids, lists of one row that differ in length, two columns
+// of labels.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "data/encoding.h"
+#include "data/dataset.h"
+#include "data/padding.h"
 
 namespace sinter::data {
 
+class BertTokenizer;
+
 /// Host arrays of one batch of B samples, in one of two layouts.
 ///
-/// padded  input_ids, token_type_ids, attention_mask [B, S] row by row, S = sequence_length; pads stand on the
-///         right, with the pad token's id, type 0 and mask 0. lengths [B] are the real lengths. position_ids and
-///         offsets are empty.
+/// padded  input_ids, token_type_ids, attention_mask [B, S] row by row, S = sequence_length; pads have the pad token's
+///         id, type 0 and mask 0. lengths [B] count the tokens that are no pads. position_ids and offsets are empty.
 /// packed  the samples one behind the other without any pad: input_ids, token_type_ids, position_ids [T], positions
 ///         counted from 0 in each sample; sample b owns tokens offsets[b] .. offsets[b + 1] - 1; lengths as above.
 ///         sequence_length is the longest sample. attention_mask is empty.
@@ -32,34 +41,45 @@ struct CollatedBatch {
   std::vector<std::int64_t> labels;   ///< [B], or empty when the data set has none
 };
 
-/// Builds the batch of samples indices[0 .. B) of a tokenized data set.
-class DataCollator {
- public:
-  virtual ~DataCollator() = default;
-  /// `labels` is empty or has one entry for each encoding; `first_sample` goes into CollatedBatch::first_sample.
-  /// ErrorCode::usage for an index out of range or labels of another number than encodings.
-  virtual CollatedBatch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                                   std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const = 0;
+/// Builds the batch of the given rows; `first_sample` goes into the batch. Called from several threads at once.
+using DataCollator = std::function<CollatedBatch(const Dataset&, std::span<const std::int64_t> rows,
+                                                 std::int64_t first_sample)>;
+
+/// The labels of all rows; empty when the data set has none.
+std::span<const std::int64_t> labels_of(const Dataset& dataset);
+
+struct DataCollatorOptions {
+  Padding padding = true;
+  std::optional<std::int64_t> max_length;           ///< of "max_length", which needs it; no sample may be longer
+  std::optional<std::int64_t> pad_to_multiple_of;   ///< the padded length is rounded up to a multiple
 };
 
-/// Padded batches: S is the longest sample of the batch, rounded up to a multiple of pad_to_multiple_of.
-class DataCollatorWithPadding final : public DataCollator {
+/// Padded batches, pads on the right with the tokenizer's pad token. Without padding, unequal lengths are an error.
+class DataCollatorWithPadding {
  public:
-  /// ErrorCode::usage for a negative pad_token_id or pad_to_multiple_of < 1.
-  explicit DataCollatorWithPadding(std::int64_t pad_token_id, std::int64_t pad_to_multiple_of = 1);
-  CollatedBatch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                           std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const override;
+  /// ErrorCode::usage for a length below 1.
+  explicit DataCollatorWithPadding(const BertTokenizer& tokenizer, const DataCollatorOptions& options = {});
+  CollatedBatch operator()(const Dataset& dataset, std::span<const std::int64_t> rows,
+                           std::int64_t first_sample = 0) const;
 
  private:
   std::int64_t pad_token_id_;
-  std::int64_t pad_to_multiple_of_;
+  DataCollatorOptions options_;
 };
 
-/// Packed batches. ErrorCode::usage for a batch of 2^31 tokens or more.
-class DataCollatorWithFlattening final : public DataCollator {
+/// Padded layout for rows that have the same length already: stacks them, and refuses others.
+class DefaultDataCollator {
  public:
-  CollatedBatch operator()(std::span<const Encoding> encodings, std::span<const std::int64_t> labels,
-                           std::span<const std::int64_t> indices, std::int64_t first_sample = 0) const override;
+  CollatedBatch operator()(const Dataset& dataset, std::span<const std::int64_t> rows,
+                           std::int64_t first_sample = 0) const;
+};
+
+/// Packed batches; pads that the columns hold are left out, and the tokens behind them keep their positions.
+/// ErrorCode::usage for a batch of 2^31 tokens or more.
+class DataCollatorWithFlattening {
+ public:
+  CollatedBatch operator()(const Dataset& dataset, std::span<const std::int64_t> rows,
+                           std::int64_t first_sample = 0) const;
 };
 
 }  // namespace sinter::data

@@ -15,6 +15,13 @@ void Lists::push_back(std::span<const std::int32_t> list) {
   offsets.push_back(static_cast<std::int64_t>(values.size()));
 }
 
+void Lists::append(const Lists& other) {
+  const std::int64_t base = offsets.back();
+  values.insert(values.end(), other.values.begin(), other.values.end());
+  for (std::int64_t row = 1; row <= other.size(); ++row)
+    offsets.push_back(base + other.offsets[static_cast<std::size_t>(row)]);
+}
+
 std::int64_t Column::size() const {
   return std::visit([](const auto& values) { return static_cast<std::int64_t>(values.size()); }, values_);
 }
@@ -57,7 +64,7 @@ void Column::append(const Column& other) {
       [&]<class T>(T& values) {
         const T& more = other.get<T>(kind());
         if constexpr (std::is_same_v<T, Lists>)
-          for (std::int64_t row = 0; row < more.size(); ++row) values.push_back(more[row]);
+          values.append(more);
         else
           values.insert(values.end(), more.begin(), more.end());
       },

@@ -18,6 +18,8 @@ struct Lists {
   std::int64_t size() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
   std::span<const std::int32_t> operator[](std::int64_t row) const;
   void push_back(std::span<const std::int32_t> list);
+  /// Adds the rows of another object behind these.
+  void append(const Lists& other);
 };
 
 /// One column. Values of a row: a text, an integer (labels, indices), a real number, or a list of integers.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <utility>
 
 #include "kernels/base/philox.h"
 
@@ -13,6 +15,8 @@ enum class DrawPurpose : std::uint32_t {
   permutation = 0xFFFF0001u,
   review = 0xFFFF0002u,
   review_split = 0xFFFF0003u,
+  dataset_order = 0xFFFF0004u,
+  train_test_split = 0xFFFF0005u,
 };
 
 /// The sequence of draws number `sequence` of `seed` and `purpose`; a pure function of the three.
@@ -52,5 +56,12 @@ class Draws {
   int left_ = 0;
   kernels::Philox4x32 block_{};
 };
+
+/// Fisher and Yates' shuffle: each order of the values, of which there are fewer than 2^32, is equally likely.
+template <class T>
+void shuffle(std::span<T> values, Draws& draws) {
+  for (std::size_t i = values.size(); i > 1; --i)
+    std::swap(values[i - 1], values[draws.below(static_cast<std::uint32_t>(i))]);
+}
 
 }  // namespace sinter::data

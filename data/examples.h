@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "data/dataset.h"
+
 namespace sinter::data {
 
 /// sentence[i] carries label[i]; both vectors have the same length. A label of -1 means unknown (GLUE's test splits).
@@ -14,6 +16,10 @@ struct Examples {
   std::int64_t empty_sentences = 0;  ///< how many sentences have no characters; they are kept, as [CLS] [SEP]
 
   std::int64_t size() const { return static_cast<std::int64_t>(sentence.size()); }
+  /// The columns sentence and label, whose classes are "negative" and "positive".
+  Dataset dataset() const {
+    return Dataset({{"sentence", sentence}, {"label", label}}, {{"label", {{"negative", "positive"}}}});
+  }
 };
 
 }  // namespace sinter::data

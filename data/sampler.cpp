@@ -39,9 +39,7 @@ void RandomSampler::set_epoch(std::int64_t epoch) {
 
 void RandomSampler::shuffle() {
   Draws draws(seed_, DrawPurpose::permutation, static_cast<std::uint64_t>(epoch_));
-  for (std::size_t i = order_.size(); i > 1; --i) {
-    std::swap(order_[i - 1], order_[draws.below(static_cast<std::uint32_t>(i))]);
-  }
+  data::shuffle(std::span(order_), draws);
 }
 
 BatchSampler::BatchSampler(Sampler& sampler, std::int64_t batch_size, bool drop_last)

@@ -9,6 +9,7 @@
 #include "core/io/staged_folder.h"
 #include "core/log.h"
 #include "core/runtime/runtime.h"
+#include "data/collator.h"
 #include "nn/pretrained.h"
 
 namespace sinter::train {
@@ -39,19 +40,21 @@ Json tokenizer_config(const data::BertTokenizer& tokenizer, std::int64_t max_len
   });
 }
 
-/// SHA-256 of all token ids, types and labels, in hexadecimal.
-std::string fingerprint(const TokenizedDataset& dataset) {
+/// SHA-256 of all token ids, types and labels, in hexadecimal. A column that is absent counts like one without rows.
+std::string fingerprint(const data::Dataset& dataset) {
   Sha256 hash;
   const auto add = [&](const auto& values) {
     const std::uint64_t count = values.size();
     hash.update(&count, sizeof(count));
-    hash.update(values.data(), values.size() * sizeof(values[0]));
+    hash.update(values.data(), count * sizeof(values[0]));
   };
-  for (const data::Encoding& encoding : dataset.encodings) {
-    add(encoding.ids);
-    add(encoding.token_type_ids);
+  for (const char* name : {"input_ids", "token_type_ids"}) {
+    static const data::Lists kNone;
+    const data::Lists& lists = dataset.has_column(name) ? dataset.column(name).lists() : kNone;
+    add(lists.offsets);
+    add(lists.values);
   }
-  add(dataset.labels);
+  add(data::labels_of(dataset));
   return hash.hex_digest();
 }
 

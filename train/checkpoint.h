@@ -6,10 +6,10 @@
 #include <optional>
 #include <vector>
 
+#include "data/dataset.h"
 #include "data/tokenizer.h"
 #include "nn/bert.h"
 #include "optim/adamw.h"
-#include "train/dataset.h"
 #include "train/trainer_state.h"
 #include "train/training_arguments.h"
 
@@ -23,7 +23,7 @@ struct RunParts {
   TrainerState& state;
   const TrainingArguments& args;
   const data::BertTokenizer* tokenizer = nullptr;   ///< its vocabulary is saved beside the model when given
-  const TokenizedDataset& dataset;   ///< that it trains on; checkpoints keep its fingerprint
+  const data::Dataset& dataset;   ///< that it trains on; checkpoints keep its fingerprint
 };
 
 /// Files: config.json, model.safetensors, vocab.txt, tokenizer_config.json, optimizer.safetensors, trainer_state.json (HF's

@@ -121,15 +121,13 @@ void add_options(CLI::App& app, Options& o) {
   app.get_formatter()->column_width(42);
 }
 
-train::TokenizedDataset tokenize(const data::Examples& examples, const data::BertTokenizer& tokenizer,
-                                 std::int64_t max_length, std::optional<std::int64_t> limit) {
-  const auto count = std::min(examples.sentence.size(), static_cast<std::size_t>(limit.value_or(INT64_MAX)));
-  const std::span<const std::string> sentences(examples.sentence.data(), count);
-  train::TokenizedDataset dataset;
-  dataset.encodings = tokenizer.encode_batch(sentences, {.truncation = true, .max_length = max_length},
-                                             Runtime::instance().num_threads());
-  dataset.labels.assign(examples.label.begin(), examples.label.begin() + static_cast<std::ptrdiff_t>(count));
-  return dataset;
+data::Dataset tokenize(const data::Dataset& dataset, const data::BertTokenizer& tokenizer, std::int64_t max_length,
+                       std::optional<std::int64_t> limit) {
+  const data::EncodeOptions options{.truncation = true, .max_length = max_length};
+  return dataset.take(limit.value_or(dataset.size())).map([&](const data::Batch& batch) {
+    return data::to_columns(
+        tokenizer.encode_batch(batch.text("sentence"), options, Runtime::instance().num_threads()));
+  });
 }
 
 /// A BERT that learns the generated reviews from scratch within minutes.
@@ -220,8 +218,8 @@ int run(Options& o) {
     if (model->config.id2label.empty()) model->config.id2label = {{0, "negative"}, {1, "positive"}};
   }
   const std::int64_t max_length = std::min(o.max_seq_length, model->config.max_position_embeddings);
-  const train::TokenizedDataset train_set = tokenize(train_examples, tokenizer, max_length, o.max_train_samples);
-  const train::TokenizedDataset eval_set = tokenize(eval_examples, tokenizer, max_length, o.max_eval_samples);
+  const data::Dataset train_set = tokenize(train_examples.dataset(), tokenizer, max_length, o.max_train_samples);
+  const data::Dataset eval_set = tokenize(eval_examples.dataset(), tokenizer, max_length, o.max_eval_samples);
 
   std::printf("data: %s, %lld training and %lld evaluation samples\n",
               o.data_dir.empty() ? "generated reviews" : o.data_dir.c_str(), static_cast<long long>(train_set.size()),
@@ -232,7 +230,7 @@ int run(Options& o) {
               runtime.backend(Device::cpu()).description, runtime.num_threads());
   std::fflush(stdout);
 
-  train::Trainer trainer({.model = *model, .args = o.args, .train_dataset = &train_set, .eval_dataset = &eval_set,
+  train::Trainer trainer({.model = *model, .args = o.args, .train_dataset = train_set, .eval_dataset = eval_set,
                           .tokenizer = &tokenizer});
   if (o.do_train) {
     const train::TrainOutput output = trainer.train(o.resume_from_checkpoint);

@@ -37,13 +37,13 @@ Json to_json(const Metrics& metrics) {
   return json;
 }
 
-void check_dataset(const char* what, const TokenizedDataset& dataset, std::int64_t num_labels) {
-  if (dataset.labels.size() != dataset.encodings.size())
-    fail(ErrorCode::usage, what, " has ", dataset.encodings.size(), " samples and ", dataset.labels.size(), " labels");
-  for (std::size_t i = 0; i < dataset.labels.size(); ++i)
-    if (dataset.labels[i] < 0 || dataset.labels[i] >= num_labels)
-      fail(ErrorCode::usage, what, ": label ", i, " is ", dataset.labels[i], ", it must lie between 0 and ",
-           num_labels - 1);
+void check_dataset(const char* what, const data::Dataset& dataset, std::int64_t num_labels) {
+  const std::span<const std::int64_t> labels = data::labels_of(dataset);
+  if (dataset.size() > 0 && labels.empty())
+    fail(ErrorCode::usage, what, " has no labels; they are an integer column label, label_ids or labels");
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    if (labels[i] < 0 || labels[i] >= num_labels)
+      fail(ErrorCode::usage, what, ": label ", i, " is ", labels[i], ", it must lie between 0 and ", num_labels - 1);
 }
 
 }  // namespace
@@ -66,11 +66,11 @@ Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
   for (const std::string& warning : parts_.args.warnings()) log_info(warning);
   parts_.args = parts_.args.resolved();
   const TrainingArguments& args = parts_.args;
-  if (parts_.data_collator == nullptr) parts_.data_collator = std::make_shared<data::DataCollatorWithFlattening>();
+  if (!parts_.data_collator) parts_.data_collator = data::DataCollatorWithFlattening();
   const std::int64_t num_labels = parts_.model.config.num_labels;
-  if (parts_.train_dataset != nullptr) check_dataset("train_dataset", *parts_.train_dataset, num_labels);
-  if (parts_.eval_dataset != nullptr) check_dataset("eval_dataset", *parts_.eval_dataset, num_labels);
-  if (args.eval_strategy != "no" && parts_.eval_dataset == nullptr)
+  if (parts_.train_dataset) check_dataset("train_dataset", *parts_.train_dataset, num_labels);
+  if (parts_.eval_dataset) check_dataset("eval_dataset", *parts_.eval_dataset, num_labels);
+  if (args.eval_strategy != "no" && !parts_.eval_dataset)
     fail(ErrorCode::usage, "eval_strategy is \"", args.eval_strategy, "\", which needs an eval_dataset");
   if (parts_.tokenizer != nullptr && parts_.tokenizer->vocab_size() > parts_.model.config.vocab_size)
     fail(ErrorCode::usage, "the tokenizer has ", parts_.tokenizer->vocab_size(), " tokens, the model embeds ",
@@ -79,7 +79,7 @@ Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
 
 Trainer::Plan Trainer::make_plan() const {
   const TrainingArguments& args = parts_.args;
-  if (parts_.train_dataset == nullptr || parts_.train_dataset->size() == 0)
+  if (!parts_.train_dataset || parts_.train_dataset->size() == 0)
     fail(ErrorCode::usage, "train() needs a train_dataset with at least one sample");
   Plan plan;
   plan.samples = parts_.train_dataset->size();
@@ -204,9 +204,8 @@ Trainer::Update Trainer::run_update(optim::AdamW& optimizer, const Plan& plan, s
   Update update{.learning_rate = optimizer.lr()};
   for (std::int64_t at = begin; at < end; at += args.per_device_train_batch_size) {
     const std::int64_t size = std::min(args.per_device_train_batch_size, end - at);
-    const data::CollatedBatch batch = (*parts_.data_collator)(
-        parts_.train_dataset->encodings, parts_.train_dataset->labels,
-        order.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size)), at - begin);
+    const data::CollatedBatch batch = parts_.data_collator(
+        *parts_.train_dataset, order.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size)), at - begin);
     const StepScope step(args.seed, static_cast<std::uint32_t>(state_.global_step),
                          static_cast<std::uint32_t>(batch.first_sample));
     const nn::BertOutput output = parts_.model(to_inputs(batch, static_cast<double>(end - begin)));
@@ -281,18 +280,18 @@ TrainOutput Trainer::finish(const Plan& plan, int signal) {
 }
 
 Metrics Trainer::evaluate(const std::string& metric_key_prefix) {
-  if (parts_.eval_dataset == nullptr) fail(ErrorCode::usage, "evaluate() needs an eval_dataset");
+  if (!parts_.eval_dataset) fail(ErrorCode::usage, "evaluate() needs an eval_dataset");
   Metrics metrics = run_prediction(*parts_.eval_dataset, metric_key_prefix).metrics;
   log(to_json(metrics));
   metrics["epoch"] = state_.epoch;
   return metrics;
 }
 
-PredictionOutput Trainer::predict(const TokenizedDataset& dataset, const std::string& metric_key_prefix) {
+PredictionOutput Trainer::predict(const data::Dataset& dataset, const std::string& metric_key_prefix) {
   return run_prediction(dataset, metric_key_prefix);
 }
 
-PredictionOutput Trainer::run_prediction(const TokenizedDataset& dataset, const std::string& prefix) {
+PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std::string& prefix) {
   const Clock::time_point start = Clock::now();
   const bool was_training = parts_.model.is_training();
   const NoGradGuard guard;
@@ -301,20 +300,20 @@ PredictionOutput Trainer::run_prediction(const TokenizedDataset& dataset, const 
   std::iota(order.begin(), order.end(), 0);
   const auto batch_size = static_cast<std::size_t>(parts_.args.per_device_eval_batch_size);
   PredictionOutput output;
-  output.label_ids = dataset.labels;
+  const std::span<const std::int64_t> labels = data::labels_of(dataset);
+  output.label_ids.assign(labels.begin(), labels.end());
   double loss = 0;
   std::int64_t steps = 0;
   for (std::size_t at = 0; at < order.size(); at += batch_size, ++steps) {
     const std::span<const std::int64_t> indices = std::span(order).subspan(at, std::min(batch_size, order.size() - at));
-    const nn::BertOutput result =
-        parts_.model(to_inputs((*parts_.data_collator)(dataset.encodings, dataset.labels, indices), 1));
+    const nn::BertOutput result = parts_.model(to_inputs(parts_.data_collator(dataset, indices, 0), 1));
     const std::vector<float> logits = result.logits.to(Dtype::f32).to_vector<float>();
     output.predictions.insert(output.predictions.end(), logits.begin(), logits.end());
     if (result.loss.defined()) loss += result.loss.item();
   }
   parts_.model.train(was_training);
   const double seconds = std::max(seconds_since(start), 1e-9);
-  if (!dataset.labels.empty()) {
+  if (!labels.empty()) {
     output.metrics[prefix + "_loss"] = loss / static_cast<double>(dataset.size());
     const EvalPrediction prediction{output.predictions, parts_.model.config.num_labels, output.label_ids};
     if (parts_.compute_metrics)

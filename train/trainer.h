@@ -9,12 +9,12 @@
 
 #include "core/io/folder_lock.h"
 #include "data/collator.h"
+#include "data/dataset.h"
 #include "data/tokenizer.h"
 #include "nn/bert.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
 #include "train/checkpoint.h"
-#include "train/dataset.h"
 #include "train/metrics.h"
 #include "train/progress.h"
 #include "train/trainer_state.h"
@@ -46,10 +46,10 @@ class Trainer {
   struct Parts {
     nn::BertForSequenceClassification& model;
     TrainingArguments args;
-    const TokenizedDataset* train_dataset = nullptr;
-    const TokenizedDataset* eval_dataset = nullptr;
+    std::optional<data::Dataset> train_dataset;   ///< with input_ids and labels: data/collator.h names the columns
+    std::optional<data::Dataset> eval_dataset;
     const data::BertTokenizer* tokenizer = nullptr;            ///< saved beside the model
-    std::shared_ptr<const data::DataCollator> data_collator;   ///< packed batches where not given
+    data::DataCollator data_collator;                          ///< packed batches where not given
     ComputeMetrics compute_metrics = accuracy;
   };
 
@@ -62,7 +62,7 @@ class Trainer {
   /// eval_loss (per-sample mean), the metrics, eval_runtime, eval_samples_per_second, eval_steps_per_second, epoch; logged.
   Metrics evaluate(const std::string& metric_key_prefix = "eval");
   /// Logits and metrics of any data set; nothing is logged.
-  PredictionOutput predict(const TokenizedDataset& dataset, const std::string& metric_key_prefix = "test");
+  PredictionOutput predict(const data::Dataset& dataset, const std::string& metric_key_prefix = "test");
 
   /// Writes the model and its tokenizer to output_dir, or to `folder`.
   void save_model(const std::optional<std::filesystem::path>& folder = std::nullopt) const;
@@ -90,7 +90,7 @@ class Trainer {
   void log_update(const Update& update);
   void log(Json entry);
   void save(optim::AdamW& optimizer);
-  PredictionOutput run_prediction(const TokenizedDataset& dataset, const std::string& prefix);
+  PredictionOutput run_prediction(const data::Dataset& dataset, const std::string& prefix);
   TrainOutput finish(const Plan& plan, int signal);
 
   Parts parts_;

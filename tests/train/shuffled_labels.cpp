@@ -15,13 +15,15 @@ int main(int argc, char** argv) {
   data::Reviews reviews = data::generate_reviews();
   const data::BertTokenizer tokenizer(data::review_vocabulary());
   const auto tokenize = [&](const data::Examples& examples) {
-    return train::TokenizedDataset{tokenizer.encode_batch(examples.sentence), examples.label};
+    return examples.dataset().map(
+        [&](const data::Batch& batch) { return data::to_columns(tokenizer.encode_batch(batch.text("sentence"))); });
   };
-  train::TokenizedDataset train_set = tokenize(reviews.train.examples);
-  const train::TokenizedDataset eval_set = tokenize(reviews.validation.examples);
-  const data::RandomSampler order(train_set.size(), 1234);
-  for (std::size_t i = 0; i < train_set.labels.size(); ++i)
-    train_set.labels[i] = reviews.train.examples.label[static_cast<std::size_t>(order.order()[i])];
+  const std::vector<std::int64_t> labels = reviews.train.examples.label;
+  const data::RandomSampler order(reviews.train.examples.size(), 1234);
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    reviews.train.examples.label[i] = labels[static_cast<std::size_t>(order.order()[i])];
+  const data::Dataset train_set = tokenize(reviews.train.examples);
+  const data::Dataset eval_set = tokenize(reviews.validation.examples);
 
   nn::BertForSequenceClassification model({.vocab_size = tokenizer.vocab_size(), .hidden_size = 128, .num_hidden_layers = 2,
                                            .num_attention_heads = 2, .intermediate_size = 512,
@@ -36,7 +38,7 @@ int main(int argc, char** argv) {
   args.learning_rate = 5e-4;
   args.warmup_ratio = 0.1;
   args.save_strategy = "no";
-  train::Trainer trainer({.model = model, .args = args, .train_dataset = &train_set, .eval_dataset = &eval_set});
+  train::Trainer trainer({.model = model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set});
   trainer.train();
   const double accuracy = trainer.evaluate().at("eval_accuracy");
   std::printf("accuracy after training on shuffled labels: %.4f\n", accuracy);

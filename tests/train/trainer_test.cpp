@@ -41,14 +41,10 @@ class TrainerTest : public ::testing::Test {
     return instance;
   }
 
-  static const TokenizedDataset& dataset() {
-    static const TokenizedDataset instance = [] {
-      const data::Examples examples = data::generate_reviews({.train_size = 4000, .validation_size = 100}).train.examples;
-      TokenizedDataset set;
-      set.encodings = tokenizer().encode_batch(std::span(examples.sentence).first(90));
-      set.labels.assign(examples.label.begin(), examples.label.begin() + 90);
-      return set;
-    }();
+  static const data::Dataset& dataset() {
+    static const data::Dataset instance =
+        data::generate_reviews({.train_size = 4000, .validation_size = 100}).train.examples.dataset().take(90).map(
+            [](const data::Batch& batch) { return data::to_columns(tokenizer().encode_batch(batch.text("sentence"))); });
     return instance;
   }
 
@@ -77,7 +73,7 @@ class TrainerTest : public ::testing::Test {
   }
 
   static Trainer trainer(nn::BertForSequenceClassification& m, const TrainingArguments& args) {
-    return Trainer({.model = m, .args = args, .train_dataset = &dataset(), .eval_dataset = &dataset(), .tokenizer = &tokenizer()});
+    return Trainer({.model = m, .args = args, .train_dataset = dataset(), .eval_dataset = dataset(), .tokenizer = &tokenizer()});
   }
 
   static std::vector<float> weights(const nn::BertForSequenceClassification& m) {
@@ -188,10 +184,10 @@ TEST_F(TrainerTest, RowsDoNotDependOnTheirBatch) {
   const data::DataCollatorWithFlattening collate;
   std::vector<std::int64_t> all(40);
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
-  const std::vector<float> together = (*m)(to_inputs(collate(dataset().encodings, dataset().labels, all))).logits.to_vector<float>();
+  const std::vector<float> together = (*m)(to_inputs(collate(dataset(), all))).logits.to_vector<float>();
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::int64_t alone[] = {static_cast<std::int64_t>(i)};
-    const std::vector<float> row = (*m)(to_inputs(collate(dataset().encodings, dataset().labels, alone))).logits.to_vector<float>();
+    const std::vector<float> row = (*m)(to_inputs(collate(dataset(), alone))).logits.to_vector<float>();
     EXPECT_EQ(std::memcmp(row.data(), together.data() + 2 * i, 2 * sizeof(float)), 0) << "sample " << i;
   }
 }

@@ -14,9 +14,9 @@
 
 int main() {
   using namespace sinter;
-  const auto reviews = data::generate_reviews().train.examples;
   const data::BertTokenizer tokenizer(data::review_vocabulary());
-  const auto encodings = tokenizer.encode_batch(reviews.sentence);
+  const data::Dataset reviews = data::generate_reviews().train.examples.dataset().map(
+      [&](const data::Batch& batch) { return data::to_columns(tokenizer.encode_batch(batch.text("sentence"))); });
   nn::BertForSequenceClassification model({.vocab_size = tokenizer.vocab_size(), .hidden_size = 64,
                                            .num_hidden_layers = 2, .num_attention_heads = 2, .intermediate_size = 256});
   nn::init_weights(model, 0.02, /*seed=*/42);
@@ -25,13 +25,13 @@ int main() {
   optim::AdamW optimizer(optim::decay_groups(model.named_parameters(), /*weight_decay=*/0.01), {.lr = 1e-3});
   const optim::Schedule schedule = optim::get_scheduler("linear", /*warmup_steps=*/75, steps);
   const data::DataCollatorWithFlattening collate;
-  data::RandomSampler sampler(static_cast<std::int64_t>(encodings.size()), /*seed=*/42);
+  data::RandomSampler sampler(reviews.size(), /*seed=*/42);
   const data::BatchSampler batches(sampler, /*batch_size=*/32);
   double loss = 0;
   for (int step = 0; step < steps; ++step) {
     sampler.set_epoch(step / batches.size());
     const StepScope scope(/*seed=*/42, static_cast<std::uint32_t>(step));  // names the step to dropout
-    const auto batch = collate(encodings, reviews.label, batches.batch_indices(step % batches.size()));
+    const auto batch = collate(reviews, batches.batch_indices(step % batches.size()));
     const nn::BertOutput output = model(train::to_inputs(batch));
     optimizer.zero_grad();
     output.loss.backward();
