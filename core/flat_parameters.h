@@ -25,13 +25,13 @@ struct Segment {
 
 /// Moves parameters into flat buffers. The tensors stay the same objects on other memory; their gradients accumulate in
 /// the flat gradient buffer. Inside a group the order is the reverse of the given one, because backward completes the
-/// last layer first. Segments start at multiples of 16 elements, groups at multiples of kernels::kFlatBlock; the gaps are
-/// zero and stay zero. Files store by name, never by offset.
+/// last layer first. Segments start at multiples of 16 elements, groups at multiples of kernels::kFlatBlock; the gaps
+/// are zero and stay zero. Files store by name, never by offset.
 class FlatParameters {
  public:
-  /// One list for each group. All parameters have one dtype (f32 or f64) and device and require grad; a tensor that stands
-  /// twice in one group is tied and stored once, in two groups it is a usage error. `previous`: state (moments) of the
-  /// parameters that it knows by name is carried over, for new groups and unfrozen layers.
+  /// One list for each group. All parameters have one dtype (f32 or f64) and device and require grad; a tensor that
+  /// stands twice in one group is tied and stored once, in two groups it is a usage error. `previous`: state (moments)
+  /// of the parameters that it knows by name is carried over, for new groups and unfrozen layers.
   static FlatParameters adopt(const std::vector<ParameterList>& groups, const FlatParameters* previous = nullptr);
 
   Tensor& values() { return values_; }          ///< [N]

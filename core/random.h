@@ -9,8 +9,8 @@
 
 namespace sinter {
 
-/// Names the training step to every dropout of the calling thread for its lifetime. `first_sample` is the ordinal of the
-/// batch's first sample in the global batch of the step (accumulated micro-batches and ranks included), so that a
+/// Names the training step to every dropout of the calling thread for its lifetime. `first_sample` is the ordinal of
+/// the batch's first sample in the global batch of the step (accumulated micro-batches and ranks included), so that a
 /// sample's masks depend on neither. Dropout outside such a scope is a usage error.
 class StepScope {
  public:

@@ -27,8 +27,8 @@ struct TensorOptions {
   Device device = Device::cpu();
 };
 
-/// A handle to a strided view of a Storage; copying the handle shares the tensor, as in torch. A default-constructed one
-/// is undefined. Elements are addressed row-major; strides count elements and may be 0 (broadcast).
+/// A handle to a strided view of a Storage; copying the handle shares the tensor, as in torch. A default-constructed
+/// one is undefined. Elements are addressed row-major; strides count elements and may be 0 (broadcast).
 ///
 /// The CPU computes in f32 and f64; f16 and bf16 tensors can be stored, cast, copied and compared. Binary operations
 /// need equal dtypes and broadcast shapes; nothing is promoted silently, `to(dtype)` casts.
@@ -132,8 +132,8 @@ class Tensor {
   autograd::Meta& ensure_meta() const;
   /// True when both handles are the same tensor.
   bool same(const Tensor& other) const { return impl_ == other.impl_; }
-  /// Continues this tensor, for all its handles, on dense memory at the start of `storage`; the values there count from now
-  /// on. For FlatParameters.
+  /// Continues this tensor, for all its handles, on dense memory at the start of `storage`; the values there count from
+  /// now on. For FlatParameters.
   void rebind_storage(std::shared_ptr<Storage> storage);
   /// Nobody else holds this tensor or its memory, so it may be overwritten.
   bool uniquely_owned() const;

@@ -10,8 +10,8 @@ namespace sinter::kernels {
 inline constexpr std::int64_t kFlatBlock = 4096;
 
 /// sum[0] = sum_i x[i]^2 over n contiguous elements: partial sums of fixed blocks of 4096 (lanes in a fixed tree), then
-/// the blocks in a fixed tree; never depends on threads. nonfinite[0] (may be null) = 1 when any x is inf or NaN, else 0.
-/// f32 (accumulated in f32 inside a block, in f64 over blocks), f64. `sum` is one f64. workspace: ceil(n/4096) f64.
+/// the blocks in a fixed tree; never depends on threads. nonfinite[0] (may be null) = 1 when any x is inf or NaN, else
+/// 0. f32 (accumulated in f32 inside a block, in f64 over blocks), f64. `sum` is one f64. workspace: ceil(n/4096) f64.
 struct SquaredNorm {
   static constexpr KernelId id = KernelId::squared_norm;
   Dtype dtype = Dtype::f32;

@@ -11,11 +11,11 @@ namespace sinter::kernels {
 ///   P = softmax(scale * Q K^T)  over the keys of the same sequence;   O = dropout(P) V;   lse = log sum exp of the row
 /// q, k, v [tokens, heads * head_size] with `stride_*` elements between tokens (a fused [tokens, 3 * hidden] buffer is
 /// three pointers with stride 3 * hidden); o [tokens, heads * head_size] with stride_o; lse [heads, tokens].
-/// offsets: i32 [sequences + 1], offsets[0] = 0, not descending, offsets[sequences] = tokens; an empty sequence is allowed.
-/// key_mask (null: all kept): keys with key_mask[token] == 0 get probability 0; a sequence with no kept key gives O = 0.
-/// Dropout element of (head, query, key): (head * 4096 + position of query) * 4096 + position of key, sample =
-/// first_sample + sample of the sequence; positions are `position[token]`, or the place in the sequence where null.
-/// dropout.active() needs every position < 4096. f32, f64.
+/// offsets: i32 [sequences + 1], offsets[0] = 0, not descending, offsets[sequences] = tokens; an empty sequence is
+/// allowed. key_mask (null: all kept): keys with key_mask[token] == 0 get probability 0; a sequence with no kept key
+/// gives O = 0. Dropout element of (head, query, key): (head * 4096 + position of query) * 4096 + position of key,
+/// sample = first_sample + sample of the sequence; positions are `position[token]`, or the place in the sequence where
+/// null. dropout.active() needs every position < 4096. f32, f64.
 /// A row's bits depend on its own sequence and head alone. FLOPs: 4 * head_size * sum of squared lengths * heads.
 struct Attention {
   static constexpr KernelId id = KernelId::attention;

@@ -8,9 +8,9 @@
 namespace sinter::kernels {
 
 /// dst[i] = cast(src[i]) for every index i of `extents`. Serves contiguous(), casts, cat, slices and expands.
-/// Casts: to f16/bf16/f32 round to nearest even (f64 and integers reach f16 and bf16 through f32, as in torch); floating
-/// to integer truncates toward zero, saturating, NaN -> 0; integers wrap into narrower ones; to boolean: x != 0.
-/// dst must not overlap src, and its strides must not alias (no 0 step on a size > 1).
+/// Casts: to f16/bf16/f32 round to nearest even (f64 and integers reach f16 and bf16 through f32, as in torch);
+/// floating to integer truncates toward zero, saturating, NaN -> 0; integers wrap into narrower ones; to boolean: x !=
+/// 0. dst must not overlap src, and its strides must not alias (no 0 step on a size > 1).
 /// Every pair of dtypes. Bytes: one read and one write an element.
 struct Copy {
   static constexpr KernelId id = KernelId::copy;

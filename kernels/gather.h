@@ -1,5 +1,6 @@
 // Reading and adding rows and elements at computed places. Indices are i64 and must lie in [0, n): callers that take
-// them from outside check first (core does); every kernel answers invalid_argument for one out of range, before writing.
+// them from outside check first (core does); every kernel answers invalid_argument for one out of range, before
+// writing.
 #pragma once
 
 #include "kernels/base/dtype.h"

@@ -52,7 +52,8 @@ constexpr Status check(const Gemm& p) {
 constexpr Cost cost(const Gemm& p) {
   const double size = static_cast<double>(size_of(p.dtype)) * static_cast<double>(p.batch);
   const double m = static_cast<double>(p.m), n = static_cast<double>(p.n), k = static_cast<double>(p.k);
-  return {size * (m * k + k * n + (p.accumulate ? m * n : 0)), size * m * n, 2 * m * n * k * static_cast<double>(p.batch)};
+  const double read = size * (m * k + k * n + (p.accumulate ? m * n : 0));
+  return {read, size * m * n, 2 * m * n * k * static_cast<double>(p.batch)};
 }
 
 }  // namespace sinter::kernels

@@ -13,12 +13,12 @@
 
 namespace sinter::nn {
 
-/// What a model reads. Either padded: input_ids [B, S] and, optional, attention_mask and token_type_ids [B, S] (all i64);
-/// or packed: `packing`, input_ids, and optional token_type_ids and position_ids [T].
+/// What a model reads. Either padded: input_ids [B, S] and, optional, attention_mask and token_type_ids [B, S] (all
+/// i64); or packed: `packing`, input_ids, and optional token_type_ids and position_ids [T].
 ///
-/// Padding is an interface, not a layout: a padded batch is packed before the embeddings, and [B, S] comes back only for
-/// outputs that were asked for. A mask with a 0 before a 1 cannot be packed by dropping its tail; it takes the padded path
-/// (same results, more arithmetic) and says so once.
+/// Padding is an interface, not a layout: a padded batch is packed before the embeddings, and [B, S] comes back only
+/// for outputs that were asked for. A mask with a 0 before a 1 cannot be packed by dropping its tail; it takes the
+/// padded path (same results, more arithmetic) and says so once.
 struct BertInputs {
   Tensor input_ids;
   Tensor attention_mask;

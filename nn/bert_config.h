@@ -37,7 +37,8 @@ struct BertConfig {
   std::string label_name(std::int64_t id) const;
 
   /// Reads HF's config.json: unknown keys are ignored, missing ones take their defaults. A value that breaks a rule, a
-  /// position_embedding_type other than absolute, or is_decoder is an Error(bad_input) that names field, value and rule.
+  /// position_embedding_type other than absolute, or is_decoder is an Error(bad_input) that names field, value and
+  /// rule.
   static BertConfig from_json(const Json& json);
   Json to_json() const;
   /// The rules that from_json checks, for a config made in a program: Error(usage).

@@ -1,4 +1,5 @@
-// The layers that models are made of. Weights are zeros (LayerNorm: ones) until init_weights or a checkpoint fills them.
+// The layers that models are made of. Weights are zeros (LayerNorm: ones) until init_weights or a checkpoint fills
+// them.
 #pragma once
 
 #include <cstdint>
@@ -55,8 +56,8 @@ class Dropout : public Module {
   double p;
 };
 
-/// Fills the parameters of Linear, Embedding and LayerNorm modules below `root` as BERT does: weights ~ N(0, std), padding
-/// rows and biases 0, LayerNorm 1 and 0. Each value is a function of (seed, path of the module, place).
+/// Fills the parameters of Linear, Embedding and LayerNorm modules below `root` as BERT does: weights ~ N(0, std),
+/// padding rows and biases 0, LayerNorm 1 and 0. Each value is a function of (seed, path of the module, place).
 void init_weights(Module& root, double std, std::uint64_t seed);
 
 }  // namespace sinter::nn

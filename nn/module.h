@@ -29,7 +29,8 @@ class Module {
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  /// Parameters of this module and its children; a tensor that is registered under two names (tied weights) appears twice.
+  /// Parameters of this module and its children; a tensor that is registered under two names (tied weights) appears
+  /// twice.
   ParameterList named_parameters() const;
   /// Tensors that are saved but not trained.
   ParameterList named_buffers() const;
@@ -46,7 +47,8 @@ class Module {
   /// Calls fn with every module below this one and then with this one, as in torch.
   void apply(const std::function<void(Module&)>& fn);
   void zero_grad();
-  /// Casts floating parameters and buffers to f32 or f64; tied ones stay tied. Before an optimizer takes them, not after.
+  /// Casts floating parameters and buffers to f32 or f64; tied ones stay tied. Before an optimizer takes them, not
+  /// after.
   void to(Dtype dtype);
 
   /// Path from the root: "bert.encoder.layer.3.output"; "" for the root.

@@ -27,9 +27,9 @@ struct LoadReport {
   std::vector<std::string> ignored;  ///< tensors of the file that the model does not use (pre-training heads)
 };
 
-/// Reads `folder`/config.json and `folder`/model.safetensors. Names with and without the prefix "bert." are accepted, and
-/// LayerNorm.gamma / .beta of the first release; pre-training heads and position_ids buffers are ignored. f16, bf16, f32
-/// and f64 files load into f32. A missing encoder tensor, a tensor of another shape or an unknown name is an
+/// Reads `folder`/config.json and `folder`/model.safetensors. Names with and without the prefix "bert." are accepted,
+/// and LayerNorm.gamma / .beta of the first release; pre-training heads and position_ids buffers are ignored. f16,
+/// bf16, f32 and f64 files load into f32. A missing encoder tensor, a tensor of another shape or an unknown name is an
 /// Error(bad_input); a missing classifier is initialised and announced in one line.
 std::unique_ptr<BertForSequenceClassification> bert_from_pretrained(const std::filesystem::path& folder,
                                                                     const PretrainedOptions& options = {},

@@ -25,8 +25,8 @@ struct ParameterGroup {
   double lr_scale = 1;
 };
 
-/// torch.optim.AdamW (formula in kernels/adamw.h). Moves the parameters into FlatParameters at construction; one kernel a
-/// step for all of them. Results do not depend on the number of threads.
+/// torch.optim.AdamW (formula in kernels/adamw.h). Moves the parameters into FlatParameters at construction; one kernel
+/// a step for all of them. Results do not depend on the number of threads.
 class AdamW {
  public:
   /// Empty groups are left out. Error(usage) for an option out of range and for a parameter that does not require grad.
@@ -45,8 +45,8 @@ class AdamW {
 
   /// Moments by name, "exp_avg.<parameter>" and "exp_avg_sq.<parameter>", as views in the parameters' shapes.
   std::vector<std::pair<std::string, Tensor>> state_tensors();
-  /// Reads every moment through `read` and takes `steps` as the number of updates done. Error(bad_input) when a shape or
-  /// dtype differs.
+  /// Reads every moment through `read` and takes `steps` as the number of updates done. Error(bad_input) when a shape
+  /// or dtype differs.
   void load_state(const std::function<Tensor(const std::string& name)>& read, std::int64_t steps);
 
  private:

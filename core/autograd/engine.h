@@ -7,8 +7,8 @@
 
 namespace sinter::autograd {
 
-/// With create_graph, backward leaves a cycle (leaf, its grad, the recorded graph, leaf) that only zero_grad breaks, as in
-/// torch; grad() leaves none.
+/// With create_graph, backward leaves a cycle (leaf, its grad, the recorded graph, leaf) that only zero_grad breaks, as
+/// in torch; grad() leaves none.
 struct BackwardOptions {
   bool retain_graph = false;   ///< keep saved tensors, so that backward can run again
   bool create_graph = false;   ///< record the backward itself (second order); implies retain_graph
@@ -26,9 +26,10 @@ Tensors grad(Inputs outputs, Inputs inputs, Inputs gradients = {}, BackwardOptio
 /// True while the backward pass of the calling thread adds into the leaves' grad (and not inside grad()).
 bool accumulates_into_leaves();
 
-/// Called once for each leaf whose gradient is complete for this backward pass, in the order of completion, on the thread
-/// that runs backward. Data parallelism overlaps its all-reduce with it. Undefined to remove. A leaf that is used inside a
-/// checkpoint (core/autograd/checkpoint.h) and outside of it, or in two of them, is reported by each, before the last.
+/// Called once for each leaf whose gradient is complete for this backward pass, in the order of completion, on the
+/// thread that runs backward. Data parallelism overlaps its all-reduce with it. Undefined to remove. A leaf that is
+/// used inside a checkpoint (core/autograd/checkpoint.h) and outside of it, or in two of them, is reported by each,
+/// before the last.
 using LeafReadyHook = std::function<void(const Tensor& leaf)>;
 void set_leaf_ready_hook(LeafReadyHook hook);
 

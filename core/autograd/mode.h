@@ -35,8 +35,8 @@ class GradModeGuard {
 
 namespace autograd {
 
-/// In its scope fused ops run as their composed twins, which can be differentiated twice. Set it before the forward whose
-/// gradient is to be differentiated.
+/// In its scope fused ops run as their composed twins, which can be differentiated twice. Set it before the forward
+/// whose gradient is to be differentiated.
 class SecondOrderGuard {
  public:
   SecondOrderGuard();
@@ -49,8 +49,8 @@ class SecondOrderGuard {
   bool before_;
 };
 
-/// In its scope every gradient that backward computes is checked; the first inf or NaN is an Error that names the op, its
-/// module and the input. Slow.
+/// In its scope every gradient that backward computes is checked; the first inf or NaN is an Error that names the op,
+/// its module and the input. Slow.
 class AnomalyGuard {
  public:
   AnomalyGuard();

@@ -5,8 +5,8 @@
 
 namespace sinter {
 
-/// Strides with which `tensor` is read over `shape` (0 where it repeats); a usage error that names `op` where it does not
-/// broadcast to it.
+/// Strides with which `tensor` is read over `shape` (0 where it repeats); a usage error that names `op` where it does
+/// not broadcast to it.
 kernels::Strides broadcast_steps(const Tensor& tensor, const Shape& shape, const char* op);
 
 /// Throws unless all tensors have one dtype and one device.

@@ -56,7 +56,8 @@ struct CrossEntropy {
     return {masked_fill(nll * (1 - attrs.label_smoothing) + smooth * attrs.label_smoothing, ignored, 0)};
   }
   static kernels::Cost cost(const Attrs&, Inputs in) {
-    return kernels::cost(kernels::CrossEntropy{.dtype = in[0].dtype(), .rows = in[0].size(0), .classes = in[0].size(1)});
+    return kernels::cost(
+        kernels::CrossEntropy{.dtype = in[0].dtype(), .rows = in[0].size(0), .classes = in[0].size(1)});
   }
 };
 
@@ -75,7 +76,8 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (values[i] == options.ignore_index) continue;
     if (values[i] < 0 || values[i] >= logits.size(1))
-      fail(ErrorCode::usage, "cross_entropy: label ", i, " is ", values[i], ", it must lie between 0 and ", logits.size(1) - 1);
+      fail(ErrorCode::usage, "cross_entropy: label ", i, " is ", values[i], ", it must lie between 0 and ",
+           logits.size(1) - 1);
     ++counted;
   }
   const CrossEntropy::Attrs attrs{labels.contiguous(), options.ignore_index, options.label_smoothing};

@@ -17,8 +17,8 @@ struct CrossEntropyOptions {
   double label_smoothing = 0;
 };
 
-/// -log softmax(logits)[label]: logits [N, C], labels i64 [N]. A label outside [0, C) that is not ignore_index is a usage
-/// error that names it, and so is a label_smoothing outside [0, 1].
+/// -log softmax(logits)[label]: logits [N, C], labels i64 [N]. A label outside [0, C) that is not ignore_index is a
+/// usage error that names it, and so is a label_smoothing outside [0, 1].
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
 
 }  // namespace sinter

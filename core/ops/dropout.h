@@ -25,8 +25,8 @@ struct DropoutCall {
 /// Which sample each row of [rows, cols] is: from `packing`, or row r is sample r where there is none.
 kernels::RowMap row_map(const std::shared_ptr<const Packing>& packing);
 
-/// Zeroes elements of x [..., H] with probability p (rounded to k / 65536) and scales the others by 1 / (1 - p). Rows are
-/// the leading dimensions: tokens of `packing`, or samples.
+/// Zeroes elements of x [..., H] with probability p (rounded to k / 65536) and scales the others by 1 / (1 - p). Rows
+/// are the leading dimensions: tokens of `packing`, or samples.
 Tensor dropout(const Tensor& x, double p, std::uint32_t site, const std::shared_ptr<const Packing>& packing = nullptr);
 
 /// The factors of that dropout as a tensor of x's shape: 0 or 1 / (1 - p).

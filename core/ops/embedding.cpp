@@ -103,7 +103,8 @@ struct EmbeddingLayerNorm {
         .eps = attrs.eps, .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
         .ids = attrs.ids.data<std::int64_t>(), .type_ids = attrs.type_ids.data<std::int64_t>(),
         .position_ids = attrs.position_ids.data<std::int64_t>(),
-        .word = word.data(), .type = type.data(), .position = position.data(), .gamma = gamma.data(), .beta = beta.data(),
+        .word = word.data(), .type = type.data(), .position = position.data(),
+        .gamma = gamma.data(), .beta = beta.data(),
         .z = z.data(), .y = y.data(), .mean = mean.data(), .rstd = rstd.data(),
     };
     Runtime::instance().launch(word.device(), params, name);
@@ -148,7 +149,8 @@ struct EmbeddingLayerNorm {
 
 void check_padding(const char* op, std::int64_t padding_idx, const Tensor& table) {
   if (padding_idx < -1 || padding_idx >= table.size(0))
-    fail(ErrorCode::usage, op, ": padding_idx is ", padding_idx, ", it must be -1 or a row of the table ", table.shape());
+    fail(ErrorCode::usage, op, ": padding_idx is ", padding_idx, ", it must be -1 or a row of the table ",
+         table.shape());
 }
 
 }  // namespace
@@ -165,7 +167,8 @@ Tensor embedding(const Tensor& table, const Tensor& ids, std::int64_t padding_id
 
 Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, const Tensor& type_ids,
                             const Tensor& position_ids, const Tensor& gamma, const Tensor& beta, double eps, double p,
-                            std::uint32_t site, const std::shared_ptr<const Packing>& packing, std::int64_t padding_idx) {
+                            std::uint32_t site, const std::shared_ptr<const Packing>& packing,
+                            std::int64_t padding_idx) {
   const char* op = embedding_layer_norm_op.name;
   check_same_kind(op, {&tables.word, &tables.type, &tables.position, &gamma, &beta});
   check_padding(op, padding_idx, tables.word);
@@ -176,7 +179,8 @@ Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, co
                                   ids.contiguous(), type_ids.contiguous(), position_ids.contiguous(),
                                   tables.word.shape(), tables.type.shape(), tables.position.shape()};
   const auto check_ids = [&](const char* what, const Tensor& index, const Shape& table) {
-    if (table.rank() != 2 || table[1] != vector[0]) fail(ErrorCode::usage, op, ": a table is ", table, ", not [rows, H]");
+    if (table.rank() != 2 || table[1] != vector[0])
+      fail(ErrorCode::usage, op, ": a table is ", table, ", not [rows, H]");
     check_dtype(op, what, index, Dtype::i64);
     check_shape(op, what, index, {ids.numel()});
     check_indices(op, what, index, table[0]);

@@ -8,8 +8,8 @@
 
 namespace sinter {
 
-/// Rows of table [V, H]: ids i64 [...] -> [..., H]. The row `padding_idx` gets no gradient (-1: none such), as in torch.
-/// Into a flat gradient that holds earlier micro-batches the rows are added one token after the other.
+/// Rows of table [V, H]: ids i64 [...] -> [..., H]. The row `padding_idx` gets no gradient (-1: none such), as in
+/// torch. Into a flat gradient that holds earlier micro-batches the rows are added one token after the other.
 Tensor embedding(const Tensor& table, const Tensor& ids, std::int64_t padding_idx = -1);
 
 /// BERT's embedding layer over packed tokens, in one pass:

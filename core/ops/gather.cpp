@@ -19,8 +19,8 @@ void check_indices(const char* op, const char* what, const Tensor& index, std::i
 
 namespace {
 
-/// Runs a kernel of kernels/gather.h along dimension d: `big`, which is src or dst, has n places there, and `index` names
-/// m of them.
+/// Runs a kernel of kernels/gather.h along dimension d: `big`, which is src or dst, has n places there, and `index`
+/// names m of them.
 template <class Params>
 void launch(const char* op, const Tensor& big, int d, const Tensor& index, std::int64_t m, const Tensor& src,
             const Tensor& dst) {

@@ -14,7 +14,8 @@ Tensor gather(const Tensor& x, int d, const Tensor& index);
 /// x with source[..., j, ...] added at [..., index[..., j, ...], ...]. A new tensor.
 Tensor scatter_add(const Tensor& x, int d, const Tensor& index, const Tensor& source);
 
-/// Throws when an element of `index` (i64, contiguous, on the CPU) lies outside [0, n): names op, value, place and rule.
+/// Throws when an element of `index` (i64, contiguous, on the CPU) lies outside [0, n): names op, value, place and
+/// rule.
 void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n);
 
 }  // namespace sinter

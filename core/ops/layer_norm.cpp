@@ -37,7 +37,8 @@ struct LayerNorm {
     const Tensor mean = Tensor::empty({rows_of(x)}, x.options()), rstd = Tensor::empty({rows_of(x)}, x.options());
     const kernels::LayerNorm params{
         .dtype = x.dtype(), .rows = rows_of(x), .cols = x.size(-1), .eps = attrs.eps,
-        .x = x.data(), .gamma = gamma.data(), .beta = beta.data(), .y = y.data(), .mean = mean.data(), .rstd = rstd.data(),
+        .x = x.data(), .gamma = gamma.data(), .beta = beta.data(),
+        .y = y.data(), .mean = mean.data(), .rstd = rstd.data(),
     };
     Runtime::instance().launch(x.device(), params, name);
     ctx.save({x, gamma, mean, rstd});
@@ -53,7 +54,8 @@ struct LayerNorm {
     const Tensor dbeta = affine ? Tensor::empty(gamma.shape(), x.options()) : Tensor();
     kernels::LayerNormBackward params{
         .dtype = x.dtype(), .rows = rows_of(x), .cols = x.size(-1),
-        .dy = dy.data(), .x = x.data(), .mean = mean.data(), .rstd = rstd.data(), .gamma = gamma.data(), .dx = dx.data(),
+        .dy = dy.data(), .x = x.data(), .mean = mean.data(), .rstd = rstd.data(),
+        .gamma = gamma.data(), .dx = dx.data(),
         .dgamma = affine ? dgamma.data() : nullptr, .dbeta = affine ? dbeta.data() : nullptr,
     };
     const Tensor workspace = workspace_for(x, Runtime::instance().workspace(x.device(), params));
@@ -124,7 +126,8 @@ struct BiasDropoutResidualLayerNorm {
   }
 };
 
-void check_affine(const char* op, const Tensor& x, std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
+void check_affine(const char* op, const Tensor& x,
+                  std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
   if (x.rank() == 0) fail(ErrorCode::usage, op, " of a scalar; it needs at least one dimension");
   for (const auto& [what, vector] : vectors) {
     check_same_kind(op, {&x, vector});
@@ -142,9 +145,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
   return run_op1(layer_norm_op, LayerNorm::Attrs{eps}, {x, gamma, beta});
 }
 
-Tensor bias_dropout_residual_layer_norm(const Tensor& x, const Tensor& bias, const Tensor& residual, const Tensor& gamma,
-                                        const Tensor& beta, double eps, double p, std::uint32_t site,
-                                        const std::shared_ptr<const Packing>& packing) {
+Tensor bias_dropout_residual_layer_norm(const Tensor& x, const Tensor& bias, const Tensor& residual,
+                                        const Tensor& gamma, const Tensor& beta, double eps, double p,
+                                        std::uint32_t site, const std::shared_ptr<const Packing>& packing) {
   const char* op = bias_dropout_residual_layer_norm_op.name;
   check_affine(op, x, {{"bias", &bias}, {"gamma", &gamma}, {"beta", &beta}});
   check_same_kind(op, {&x, &residual});

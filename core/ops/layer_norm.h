@@ -13,8 +13,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
 
 /// LayerNorm(dropout(x + bias) + residual): the end of every sublayer of a post-LN encoder, in one pass.
 /// x, residual [..., H]; bias, gamma, beta [H]. p = 0: no dropout.
-Tensor bias_dropout_residual_layer_norm(const Tensor& x, const Tensor& bias, const Tensor& residual, const Tensor& gamma,
-                                        const Tensor& beta, double eps, double p, std::uint32_t site,
-                                        const std::shared_ptr<const Packing>& packing = nullptr);
+Tensor bias_dropout_residual_layer_norm(const Tensor& x, const Tensor& bias, const Tensor& residual,
+                                        const Tensor& gamma, const Tensor& beta, double eps, double p,
+                                        std::uint32_t site, const std::shared_ptr<const Packing>& packing = nullptr);
 
 }  // namespace sinter

@@ -5,8 +5,8 @@
 
 namespace sinter {
 
-/// a [..., M, K] times b [..., K, N], leading dimensions broadcast -> [..., M, N]. Rank 1 on either side is a vector whose
-/// dimension does not appear in the result, as in torch. Transposed views are read in place.
+/// a [..., M, K] times b [..., K, N], leading dimensions broadcast -> [..., M, N]. Rank 1 on either side is a vector
+/// whose dimension does not appear in the result, as in torch. Transposed views are read in place.
 Tensor matmul(const Tensor& a, const Tensor& b);
 
 /// x W^T + bias: x [..., K], weight [N, K], bias [N] or undefined -> [..., N].

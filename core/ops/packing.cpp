@@ -29,7 +29,9 @@ std::shared_ptr<Packing> from_lengths(const std::vector<std::int64_t>& lengths) 
 
 }  // namespace
 
-std::shared_ptr<const Packing> Packing::packed(const std::vector<std::int64_t>& lengths) { return from_lengths(lengths); }
+std::shared_ptr<const Packing> Packing::packed(const std::vector<std::int64_t>& lengths) {
+  return from_lengths(lengths);
+}
 
 std::shared_ptr<const Packing> Packing::padded(const Tensor& mask) {
   check_dtype("Packing::padded", "the mask", mask, Dtype::i64);

@@ -1,5 +1,5 @@
-// Every operation, by name. A new op is one word here, its struct and `make_row` in core/ops/<family>.cpp, its samples in
-// tests/ops/<family>.cpp, and its kernels.
+// Every operation, by name. A new op is one word here, its struct and `make_row` in core/ops/<family>.cpp, its samples
+// in tests/ops/<family>.cpp, and its kernels.
 #pragma once
 
 #include <span>

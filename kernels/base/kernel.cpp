@@ -35,7 +35,8 @@ Status run(const BackendModule& module, KernelId id, std::size_t params_size, co
            int variant) {
   const KernelEntry* entry = find(module, id);
   if (entry == nullptr) return unsupported("this backend has no such kernel");
-  if (entry->params_size != params_size) return invalid("the params struct was built from another version of its header");
+  if (entry->params_size != params_size)
+    return invalid("the params struct was built from another version of its header");
   if (const Status status = entry->supports(params); !status.ok()) return status;
   if (variant < 0) variant = entry->select(params);
   if (variant >= entry->variant_count) return invalid("no variant with this number");

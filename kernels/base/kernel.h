@@ -50,7 +50,7 @@ struct KernelEntry {
   int variant_count;
   int (*select)(const void* params);               ///< index of the variant that runs; total over supported params
   Status (*supports)(const void* params);          ///< ok, or the rule that these params break on this backend
-  std::size_t (*workspace)(const void* params);    ///< bytes that params.workspace must offer (64-byte aligned); 0 = none
+  std::size_t (*workspace)(const void* params);    ///< bytes that params.workspace must offer, 64-byte aligned
 };
 
 /// Memory and queues of a device. The CPU's are trivial. Sizes in bytes; memory is aligned to 64 bytes or more.

@@ -37,7 +37,7 @@ struct Dropout16 {
   const std::uint32_t* step = nullptr;           ///< global step, in the memory of the device that runs the kernel
   const std::uint32_t* first_sample = nullptr;   ///< ordinal of this batch's sample 0; null means 0
   std::uint32_t site = 0;                        ///< number of the dropout layer in the model
-  std::uint32_t threshold = 0;                   ///< an element is dropped when its 16 bits are < threshold; 0 = no dropout
+  std::uint32_t threshold = 0;                   ///< an element whose 16 bits are less is dropped; 0 = no dropout
 
   constexpr bool active() const { return threshold != 0; }
   /// Kept elements are multiplied by this: 1 / (1 - threshold / 65536).
@@ -63,7 +63,8 @@ constexpr std::uint32_t dropout_keep8(const Dropout16& d, std::uint32_t step, st
 }
 
 /// Which sample, and which place in it, each row of a [rows, cols] buffer belongs to: element (r, c) of the buffer is
-/// element position[r] * cols + c of sample first_sample + sample[r]. Null `sample`: row r is sample r; null `position`: 0.
+/// element position[r] * cols + c of sample first_sample + sample[r]. Null `sample`: row r is sample r; null
+/// `position`: 0.
 struct RowMap {
   const std::int32_t* sample = nullptr;
   const std::int32_t* position = nullptr;

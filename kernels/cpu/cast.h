@@ -10,8 +10,9 @@
 
 namespace sinter::kernels::cpu {
 
-/// The same values as to_float(f16) of kernels/base/dtype.h, NaN payloads included, without branches. F16C would quieten
-/// signalling NaN. Subnormals go through an integer conversion because the multiplication by 2^112 would flush them.
+/// The same values as to_float(f16) of kernels/base/dtype.h, NaN payloads included, without branches. F16C would
+/// quieten signalling NaN. Subnormals go through an integer conversion because the multiplication by 2^112 would flush
+/// them.
 inline float widen(f16 x) {
   const std::uint32_t magnitude = x.bits & 0x7fffu;
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;

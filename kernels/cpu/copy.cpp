@@ -158,7 +158,8 @@ Status run_fill(const Fill& p, Stream stream) {
 }
 
 constexpr Variant copy_variants[] = {{"merged", "merges dimensions, then memcpy, vector loops or square tiles",
-                                      "f32 2048x768: 55-73 GB/s contiguous, 1-6 GB/s transposed", erased_run<Copy, run_copy>}};
+                                      "f32 2048x768: 55-73 GB/s contiguous, 1-6 GB/s transposed",
+                                      erased_run<Copy, run_copy>}};
 constexpr Variant fill_variants[] = {{"merged", "merges dimensions, then vector stores", "f32 2048x768: 59-70 GB/s",
                                       erased_run<Fill, run_fill>}};
 constexpr KernelEntry entries[] = {entry<Copy, check>(copy_variants), entry<Fill, check>(fill_variants)};

@@ -300,7 +300,8 @@ Status run_where(const Where& p, Stream stream) {
   return {};
 }
 
-constexpr Variant unary_variants[] = {{"merged", "merges dimensions, then vector loops", "f32: neg 54-65 GB/s; exp, erf scalar, 0.5-2 GB/s",
+constexpr Variant unary_variants[] = {{"merged", "merges dimensions, then vector loops",
+                                       "f32: neg 54-65 GB/s; exp, erf scalar, 0.5-2 GB/s",
                                        erased_run<Unary, run_unary>}};
 constexpr Variant binary_variants[] = {{"merged", "merges dimensions, then vector loops, one for each broadcast side",
                                         "f32 2048x768 add: 20-32 GB/s", erased_run<Binary, run_binary>}};

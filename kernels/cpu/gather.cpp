@@ -77,9 +77,9 @@ void add_to(T& place, T x) {
   }
 }
 
-/// Calls fn(o, first, last) on the stream's threads for ranges [first, last) of the inner dimension. Every place is added
-/// to by one task only, so the order of its additions is the loop's. Ranges are narrow enough for several threads where
-/// outer is 1, and wide enough that a row is read in whole cache lines.
+/// Calls fn(o, first, last) on the stream's threads for ranges [first, last) of the inner dimension. Every place is
+/// added to by one task only, so the order of its additions is the loop's. Ranges are narrow enough for several threads
+/// where outer is 1, and wide enough that a row is read in whole cache lines.
 template <class Fn>
 void parallel_columns(Stream stream, std::int64_t outer, std::int64_t m, std::int64_t inner, Fn&& fn) {
   constexpr std::int64_t kColumns = 128;
@@ -88,7 +88,8 @@ void parallel_columns(Stream stream, std::int64_t outer, std::int64_t m, std::in
     return;
   }
   const std::int64_t ranges = (inner + kColumns - 1) / kColumns;
-  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(1, m * std::min(inner, kColumns)));
+  const std::int64_t block = std::max<std::int64_t>(1, m * std::min(inner, kColumns));
+  const std::int64_t grain = std::max<std::int64_t>(1, kGrain / block);
   parallel_ranges(stream, outer * ranges, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t k = begin; k < end; ++k) {
       const std::int64_t first = k % ranges * kColumns;

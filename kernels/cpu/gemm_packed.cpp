@@ -62,7 +62,8 @@ bool reads_a_in_place(const Gemm& p) {
 
 /// Rows `row` .. `row + rows` of op(A), elements k .. k + depth, into panels of the tile's height.
 template <class T>
-void pack_a(const Gemm& p, const T* a, std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t depth, T* dst) {
+void pack_a(const Gemm& p, const T* a, std::int64_t row, std::int64_t rows, std::int64_t k, std::int64_t depth,
+            T* dst) {
   constexpr int width = Tile<T>::rows, stride = Tile<T>::a_width;
   if (p.transpose_a)
     pack_rows<width, stride>(a + k * p.lda + row, p.lda, rows, depth, dst, Blocking<T>::tile_size);

@@ -30,7 +30,8 @@ struct Split {
   }
 };
 
-/// Inputs of a chunk: a power of two of blocks, so that a chunk is a whole subtree, and few enough chunks for the stack.
+/// Inputs of a chunk: a power of two of blocks, so that a chunk is a whole subtree, and few enough chunks for the
+/// stack.
 std::int64_t chunk_size(std::int64_t inputs) {
   std::int64_t chunk = kGrain;
   while ((inputs + chunk - 1) / chunk > kMaxChunks) chunk *= 2;
@@ -251,10 +252,12 @@ Status supports_arg_reduce(const ArgReduce& p) {
   return check(p);
 }
 
-constexpr Variant reduce_variants[] = {{"tree", "the same fixed tree along rows and across columns", "f32 2048x768: sum 27-48 GB/s, max of rows 5 GB/s",
+constexpr Variant reduce_variants[] = {{"tree", "the same fixed tree along rows and across columns",
+                                        "f32 2048x768: sum 27-48 GB/s, max of rows 5 GB/s",
                                         erased_run<Reduce, run_reduce>}};
 constexpr Variant arg_reduce_variants[] = {{"vectors", "the largest value in vectors, then its first place",
-                                            "f32 2048x768: rows 5 GB/s, columns 18-20 GB/s", erased_run<ArgReduce, run_arg_reduce>}};
+                                            "f32 2048x768: rows 5 GB/s, columns 18-20 GB/s",
+                                            erased_run<ArgReduce, run_arg_reduce>}};
 constexpr KernelEntry entries[] = {entry<Reduce, supports_reduce>(reduce_variants),
                                    entry<ArgReduce, supports_arg_reduce>(arg_reduce_variants)};
 

@@ -1,10 +1,11 @@
 // The fixed tree of every reduction on the CPU.
 //
-// n inputs in order are cut into blocks of 256. Inside a block, 16 lanes each take every 16th input in ascending order and
-// are then folded in halves: 8, 4, 2, 1. Block results are combined like the digits of a binary counter: two results
-// of 2^k blocks make one of 2^(k+1); the rest is folded from the shortest run up. An error of a sum of floats grows with
-// 16 + 4 + log2(n / 256) roundings, and which input meets which depends on n alone: not on threads, strides, other outputs
-// or the width of a vector. So the same row gives the same bits whether it is reduced along memory or across it.
+// n inputs in order are cut into blocks of 256. Inside a block, 16 lanes each take every 16th input in ascending order
+// and are then folded in halves: 8, 4, 2, 1. Block results are combined like the digits of a binary counter: two
+// results of 2^k blocks make one of 2^(k+1); the rest is folded from the shortest run up. An error of a sum of floats
+// grows with 16 + 4 + log2(n / 256) roundings, and which input meets which depends on n alone: not on threads, strides,
+// other outputs or the width of a vector. So the same row gives the same bits whether it is reduced along memory or
+// across it.
 #pragma once
 
 #include <cstdint>
@@ -104,7 +105,8 @@ class RowReducer {
     for (std::int64_t i = 0; i < n;) {
       const std::int64_t lane = filled_ % kReduceLanes;
       if (step == 1 && lane == 0 && n - i >= kReduceLanes) {
-        for (std::int64_t l = 0; l < kReduceLanes; ++l) lane_[l][0] = Op::combine(lane_[l][0], static_cast<T>(x[i + l]));
+        for (std::int64_t l = 0; l < kReduceLanes; ++l)
+          lane_[l][0] = Op::combine(lane_[l][0], static_cast<T>(x[i + l]));
         i += kReduceLanes;
         filled_ += kReduceLanes;
       } else {

@@ -102,7 +102,8 @@ void parallel_runs(Stream stream, const LoopNest<N>& nest, Run&& run) {
   const std::int64_t count = nest.count();
   if (count == 0) return;
   if (count <= kGrain) return for_runs(nest, 0, count, run);
-  parallel_ranges(stream, count, kGrain, [&](std::int64_t begin, std::int64_t end) { for_runs(nest, begin, end, run); });
+  parallel_ranges(stream, count, kGrain,
+                  [&](std::int64_t begin, std::int64_t end) { for_runs(nest, begin, end, run); });
 }
 
 /// Address of element `offset` of an untyped buffer.

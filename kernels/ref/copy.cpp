@@ -36,8 +36,10 @@ Status run_fill(const Fill& p, Stream) {
   return {};
 }
 
-constexpr Variant copy_variants[] = {{"naive", "one element after the other", "the oracle", erased_run<Copy, run_copy>}};
-constexpr Variant fill_variants[] = {{"naive", "one element after the other", "the oracle", erased_run<Fill, run_fill>}};
+constexpr Variant copy_variants[] = {{"naive", "one element after the other", "the oracle",
+                                      erased_run<Copy, run_copy>}};
+constexpr Variant fill_variants[] = {{"naive", "one element after the other", "the oracle",
+                                      erased_run<Fill, run_fill>}};
 constexpr KernelEntry entries[] = {entry<Copy, check>(copy_variants), entry<Fill, check>(fill_variants)};
 
 }  // namespace

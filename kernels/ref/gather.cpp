@@ -79,7 +79,8 @@ Status run_scatter_add(const ScatterAdd& p, Stream) {
 
 template <class P>
 Status supports_add(const P& p) {
-  if (p.dtype == Dtype::u8 || p.dtype == Dtype::boolean) return unsupported("adding needs a floating dtype, i64 or i32");
+  if (p.dtype == Dtype::u8 || p.dtype == Dtype::boolean)
+    return unsupported("adding needs a floating dtype, i64 or i32");
   return check(p);
 }
 
