@@ -91,26 +91,32 @@ void check_equal_lengths(const Inputs& inputs, std::span<const std::int64_t> row
            inputs.ids(row).size(), " tokens and cannot be stacked; DataCollatorWithPadding pads them to one length");
 }
 
-// Appends `values`, or `absent` in their place, and pads to `width`.
+struct Padded {
+  std::int64_t length;
+  std::int64_t pad_token_id;
+  Side side;
+};
+
+// Appends one row: the values, or `absent` for each of the tokens, and pads.
 void append(std::vector<std::int64_t>& target, Ids values, std::size_t tokens, std::int64_t absent, std::int64_t pad,
-            std::size_t width) {
-  const std::size_t end = target.size() + width;
+            const Padded& padded) {
+  const std::size_t begin = target.size(), end = begin + static_cast<std::size_t>(padded.length);
+  if (padded.side == Side::left) target.resize(end - tokens, pad);
   target.insert(target.end(), values.begin(), values.end());
-  target.resize(end - width + tokens, absent);
+  target.resize(padded.side == Side::left ? end : begin + tokens, absent);
   target.resize(end, pad);
 }
 
-void fill_padded(CollatedBatch& batch, const Inputs& inputs, std::span<const std::int64_t> rows,
-                 std::int64_t sequence_length, std::int64_t pad_token_id) {
-  batch.sequence_length = sequence_length;
-  const auto width = static_cast<std::size_t>(sequence_length);
+void fill_padded(CollatedBatch& batch, const Inputs& inputs, std::span<const std::int64_t> rows, const Padded& padded) {
+  batch.sequence_length = padded.length;
+  const auto width = static_cast<std::size_t>(padded.length);
   for (auto* array : {&batch.input_ids, &batch.token_type_ids, &batch.attention_mask})
     array->reserve(rows.size() * width);
   for (const std::int64_t row : rows) {
     const std::size_t tokens = inputs.ids(row).size();
-    append(batch.input_ids, inputs.ids(row), tokens, 0, pad_token_id, width);
-    append(batch.token_type_ids, inputs.types(row), tokens, 0, 0, width);
-    append(batch.attention_mask, inputs.mask(row), tokens, 1, 0, width);
+    append(batch.input_ids, inputs.ids(row), tokens, 0, padded.pad_token_id, padded);
+    append(batch.token_type_ids, inputs.types(row), tokens, 0, 0, padded);
+    append(batch.attention_mask, inputs.mask(row), tokens, 1, 0, padded);
   }
 }
 
@@ -134,12 +140,14 @@ std::span<const std::int64_t> labels_of(const Dataset& dataset) {
 }
 
 DataCollatorWithPadding::DataCollatorWithPadding(const BertTokenizer& tokenizer, const DataCollatorOptions& options)
-    : pad_token_id_(tokenizer.pad_token_id()), options_(options) {
+    : pad_token_id_(tokenizer.pad_token_id()), padding_side_(tokenizer.options().padding_side), options_(options) {
   for (const auto& [name, value] : {std::pair{"max_length", options.max_length},
                                     std::pair{"pad_to_multiple_of", options.pad_to_multiple_of}})
     if (value && *value < 1) fail(ErrorCode::usage, name, " is ", *value, ", it must be at least 1");
-  if (options.padding.strategy() == PaddingStrategy::max_length && !options.max_length)
-    fail(ErrorCode::usage, "padding is \"max_length\", which needs a max_length");
+  if (!options.max_length) options_.max_length = tokenizer.options().model_max_length;
+  if (options.padding == Padding::max_length && !options_.max_length)
+    fail(ErrorCode::usage,
+         "padding is \"max_length\", which needs a max_length: the tokenizer has no model_max_length");
 }
 
 CollatedBatch DataCollatorWithPadding::operator()(const Dataset& dataset, std::span<const std::int64_t> rows,
@@ -147,19 +155,18 @@ CollatedBatch DataCollatorWithPadding::operator()(const Dataset& dataset, std::s
   const Inputs inputs(dataset);
   CollatedBatch batch = inputs.begin(rows, first_sample);
   std::int64_t length = longest(inputs, rows);
-  const PaddingStrategy strategy = options_.padding.strategy();
-  if (strategy == PaddingStrategy::do_not_pad) check_equal_lengths(inputs, rows);
-  if (strategy == PaddingStrategy::max_length) {
+  if (options_.padding == Padding::do_not_pad) check_equal_lengths(inputs, rows);
+  if (options_.padding == Padding::max_length) {
     if (length > *options_.max_length)
       fail(ErrorCode::usage, "a sample has ", length, " tokens, more than the max_length ", *options_.max_length,
            " that batches are padded to; the tokenizer cuts samples with truncation and the same max_length");
     length = *options_.max_length;
   }
-  if (strategy != PaddingStrategy::do_not_pad) {
+  if (options_.padding != Padding::do_not_pad) {
     const std::int64_t multiple = options_.pad_to_multiple_of.value_or(1);
     length = (length + multiple - 1) / multiple * multiple;
   }
-  fill_padded(batch, inputs, rows, length, pad_token_id_);
+  fill_padded(batch, inputs, rows, {length, pad_token_id_, padding_side_});
   return batch;
 }
 
@@ -168,7 +175,7 @@ CollatedBatch DefaultDataCollator::operator()(const Dataset& dataset, std::span<
   const Inputs inputs(dataset);
   CollatedBatch batch = inputs.begin(rows, first_sample);
   check_equal_lengths(inputs, rows);
-  fill_padded(batch, inputs, rows, longest(inputs, rows), 0);
+  fill_padded(batch, inputs, rows, {longest(inputs, rows), 0, Side::right});
   return batch;
 }
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "data/dataset.h"
-#include "data/padding.h"
+#include "data/tokenize_options.h"
 
 namespace sinter::data {
 
@@ -50,20 +50,22 @@ std::span<const std::int64_t> labels_of(const Dataset& dataset);
 
 struct DataCollatorOptions {
   Padding padding = true;
-  std::optional<std::int64_t> max_length;           ///< of "max_length", which needs it; no sample may be longer
+  /// Of "max_length", unset: the tokenizer's model_max_length. No sample may be longer.
+  std::optional<std::int64_t> max_length;
   std::optional<std::int64_t> pad_to_multiple_of;   ///< the padded length is rounded up to a multiple
 };
 
-/// Padded batches, pads on the right with the tokenizer's pad token. Without padding, unequal lengths are an error.
+/// Padded batches, with the tokenizer's pad token on its padding_side. Without padding, unequal lengths are an error.
 class DataCollatorWithPadding {
  public:
-  /// ErrorCode::usage for a length below 1.
+  /// ErrorCode::usage for a length below 1, and for "max_length" where no length is known.
   explicit DataCollatorWithPadding(const BertTokenizer& tokenizer, const DataCollatorOptions& options = {});
   CollatedBatch operator()(const Dataset& dataset, std::span<const std::int64_t> rows,
                            std::int64_t first_sample = 0) const;
 
  private:
   std::int64_t pad_token_id_;
+  Side padding_side_;
   DataCollatorOptions options_;
 };
 

@@ -2,10 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
-
-#include "data/column.h"
 
 namespace sinter::data {
 
@@ -17,8 +14,5 @@ struct Encoding {
 
   std::int64_t length() const { return static_cast<std::int64_t>(ids.size()); }
 };
-
-/// The columns input_ids, token_type_ids and attention_mask.
-Columns to_columns(std::span<const Encoding> encodings);
 
 }  // namespace sinter::data

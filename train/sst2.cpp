@@ -123,10 +123,8 @@ void add_options(CLI::App& app, Options& o) {
 
 data::Dataset tokenize(const data::Dataset& dataset, const data::BertTokenizer& tokenizer, std::int64_t max_length,
                        std::optional<std::int64_t> limit) {
-  const data::EncodeOptions options{.truncation = true, .max_length = max_length};
   return dataset.take(limit.value_or(dataset.size())).map([&](const data::Batch& batch) {
-    return data::to_columns(
-        tokenizer.encode_batch(batch.text("sentence"), options, Runtime::instance().num_threads()));
+    return tokenizer(batch.text("sentence"), {.truncation = true, .max_length = max_length});
   });
 }
 

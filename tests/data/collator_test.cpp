@@ -86,6 +86,16 @@ TEST(Collator, PaddedLengths) {
   EXPECT_EQ(padding({.pad_to_multiple_of = 2})(kSet, I64{2}).input_ids, (I64{2, 7, 8, 9, 3, 5}));
 }
 
+TEST(Collator, TheTokenizersSideAndLength) {
+  const BertTokenizer left({"[PAD]", "[UNK]", "[CLS]", "[SEP]"}, {.model_max_length = 4, .padding_side = "left"});
+  const CollatedBatch b = DataCollatorWithPadding(left, {.padding = "max_length"})(kSet, I64{1, 0});
+  EXPECT_EQ(b.input_ids, (I64{0, 0, 2, 3, 0, 2, 9, 3}));
+  EXPECT_EQ(b.token_type_ids, (I64{0, 0, 0, 1, 0, 0, 0, 1}));
+  EXPECT_EQ(b.attention_mask, (I64{0, 0, 1, 1, 0, 1, 1, 1}));
+  const Dataset ids = kSet.remove_columns({"attention_mask", "token_type_ids"});
+  EXPECT_EQ(DataCollatorWithPadding(left)(ids, I64{1, 0}).attention_mask, (I64{0, 1, 1, 1, 1, 1}));
+}
+
 TEST(Collator, PackedLayout) {
   const CollatedBatch b = DataCollatorWithFlattening()(kSet, I64{2, 3, 1}, 7);
   EXPECT_TRUE(b.packed);
@@ -185,9 +195,8 @@ TEST(Collator, RefusesWhatDoesNotFit) {
   }
   EXPECT_EQ(refusal([] { padding({.pad_to_multiple_of = 0}); }), "pad_to_multiple_of is 0, it must be at least 1");
   EXPECT_EQ(refusal([] { padding({.max_length = 0}); }), "max_length is 0, it must be at least 1");
-  EXPECT_EQ(refusal([] { padding({.padding = "max_length"}); }), "padding is \"max_length\", which needs a max_length");
-  EXPECT_EQ(refusal([] { padding({.padding = "some"}); }),
-            "padding is \"some\", it must be true, false, longest, max_length or do_not_pad");
+  EXPECT_EQ(refusal([] { padding({.padding = "max_length"}); }), 
+            "padding is \"max_length\", which needs a max_length: the tokenizer has no model_max_length");
   EXPECT_EQ(refusal([] { padding({.padding = "max_length", .max_length = 4})(kSet, I64{2}); }),
             "a sample has 5 tokens, more than the max_length 4 that batches are padded to; the tokenizer cuts samples with "
             "truncation and the same max_length");

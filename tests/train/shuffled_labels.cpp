@@ -15,8 +15,7 @@ int main(int argc, char** argv) {
   data::Reviews reviews = data::generate_reviews();
   const data::BertTokenizer tokenizer(data::review_vocabulary());
   const auto tokenize = [&](const data::Examples& examples) {
-    return examples.dataset().map(
-        [&](const data::Batch& batch) { return data::to_columns(tokenizer.encode_batch(batch.text("sentence"))); });
+    return examples.dataset().map([&](const data::Batch& batch) { return tokenizer(batch.text("sentence")); });
   };
   const std::vector<std::int64_t> labels = reviews.train.examples.label;
   const data::RandomSampler order(reviews.train.examples.size(), 1234);

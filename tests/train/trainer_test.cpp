@@ -44,7 +44,7 @@ class TrainerTest : public ::testing::Test {
   static const data::Dataset& dataset() {
     static const data::Dataset instance =
         data::generate_reviews({.train_size = 4000, .validation_size = 100}).train.examples.dataset().take(90).map(
-            [](const data::Batch& batch) { return data::to_columns(tokenizer().encode_batch(batch.text("sentence"))); });
+            [](const data::Batch& batch) { return tokenizer()(batch.text("sentence")); });
     return instance;
   }
 

@@ -16,7 +16,7 @@ int main() {
   using namespace sinter;
   const data::BertTokenizer tokenizer(data::review_vocabulary());
   const data::Dataset reviews = data::generate_reviews().train.examples.dataset().map(
-      [&](const data::Batch& batch) { return data::to_columns(tokenizer.encode_batch(batch.text("sentence"))); });
+      [&](const data::Batch& batch) { return tokenizer(batch.text("sentence")); });
   nn::BertForSequenceClassification model({.vocab_size = tokenizer.vocab_size(), .hidden_size = 64,
                                            .num_hidden_layers = 2, .num_attention_heads = 2, .intermediate_size = 256});
   nn::init_weights(model, 0.02, /*seed=*/42);
