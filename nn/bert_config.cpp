@@ -5,28 +5,90 @@
 
 #include "core/error.h"
 #include "core/io/json.h"
+#include "core/io/shown.h"
 
 namespace sinter::nn {
 namespace {
 
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 31;
+// No file's size bounds the classes of a new classifier, so this does.
+constexpr std::int64_t kMaxLabels = std::int64_t{1} << 20;
 
-/// Classes by their number: HF writes the ids as strings.
-std::map<std::int64_t, std::string> read_labels(const Json& json) {
-  std::map<std::int64_t, std::string> labels;
-  const Json* table = json.find("id2label");
-  if (table == nullptr || table->is_null()) return labels;
+using Labels = std::map<std::int64_t, std::string>;
+
+/// "0", "1" ... as HF writes class numbers where JSON wants a text; -1 for anything else.
+std::int64_t class_number(const std::string& text) {
+  std::int64_t id = -1;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  const bool good = error == std::errc{} && id >= 0 && text == std::to_string(id);
+  return good ? id : -1;
+}
+
+bool is_numbered_from_zero(const Labels& labels) {
+  return labels.empty() || (labels.begin()->first == 0 &&
+                            labels.rbegin()->first == static_cast<std::int64_t>(labels.size()) - 1);
+}
+
+/// The table under `key`; nullptr when it is absent, null or empty.
+const Json* find_table(const Json& json, const char* key) {
+  const Json* table = json.find(key);
+  return table == nullptr || table->is_null() || json.items(key).empty() ? nullptr : table;
+}
+
+Labels read_id2label(const Json& json) {
+  Labels labels;
+  const Json* table = find_table(json, "id2label");
+  if (table == nullptr) return labels;
   for (const auto& [key, value] : table->items()) {
-    std::int64_t id = -1;
-    const auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc{} || stop != key.data() + key.size() || id < 0)
-      json.refuse("id2label", "have class numbers as keys, not \"" + key + "\"");
-    labels[id] = value.as<std::string>();
+    const std::int64_t id = class_number(key);
+    if (id < 0) json.refuse("id2label", "have class numbers as keys, not \"" + shown(key) + "\"");
+    labels[id] = table->get<std::string>(key);
   }
-  for (std::int64_t id = 0; id < static_cast<std::int64_t>(labels.size()); ++id)
-    if (!labels.contains(id))
-      json.refuse("id2label", "name every class from 0 on; " + std::to_string(id) + " is missing");
   return labels;
+}
+
+/// Reads label2id, whose numbers some tools write as texts. Where id2label is there, the two must agree, except that
+/// label2id may have kept HF's default names, as it does when a program sets id2label alone.
+void read_label2id(const Json& json, Labels& labels) {
+  const Json* table = find_table(json, "label2id");
+  if (table == nullptr) return;
+  const bool only_source = labels.empty();
+  for (const auto& [name, value] : table->items()) {
+    const std::int64_t id = value.is_string() ? class_number(value.as<std::string>()) : value.as<std::int64_t>();
+    if (only_source) {
+      if (id < 0 || !labels.emplace(id, name).second) table->refuse(name, "be a class number that no other name has");
+    } else if (const auto named = labels.find(id);
+               (named == labels.end() || named->second != name) && name != "LABEL_" + std::to_string(id)) {
+      table->refuse(name, "be the class that id2label gives this name");
+    }
+  }
+}
+
+Labels read_labels(const Json& json) {
+  Labels labels = read_id2label(json);
+  const char* source = labels.empty() ? "label2id" : "id2label";
+  read_label2id(json, labels);
+  std::int64_t missing = 0;
+  while (labels.contains(missing)) ++missing;
+  if (!is_numbered_from_zero(labels))
+    json.refuse(source, "name every class from 0 on; " + std::to_string(missing) + " is missing");
+  return labels;
+}
+
+/// Refuses what has BERT's sizes and computes something else.
+void refuse_other_models(const Json& json) {
+  if (json.get_or<std::string>("model_type", "bert") != "bert")
+    json.refuse("model_type", "be \"bert\"; sinter has no other model");
+  if (const Json* names = json.find("architectures"); names != nullptr && !names->is_null())
+    for (const Json& name : json.elements("architectures"))
+      if (const std::string text = name.as<std::string>(); !text.starts_with("Bert"))
+        fail(ErrorCode::bad_input, json.source(), ": architectures is \"", shown(text),
+             "\", it must name a BERT, such as \"BertForSequenceClassification\"; sinter has no other model");
+  if (json.get_or<std::string>("position_embedding_type", "absolute") != "absolute")
+    json.refuse("position_embedding_type", "be \"absolute\"; relative positions are not built");
+  for (const char* decoder : {"is_decoder", "add_cross_attention"})
+    if (json.get_or<bool>(decoder, false)) json.refuse(decoder, "be false; sinter's BERT is an encoder");
+  if (find_table(json, "pruned_heads") != nullptr) json.refuse("pruned_heads", "be empty; pruned heads are not built");
 }
 
 }  // namespace
@@ -38,8 +100,7 @@ std::string BertConfig::label_name(std::int64_t id) const {
 
 BertConfig BertConfig::from_json(const Json& json) {
   BertConfig c;
-  if (const std::string type = json.get_or<std::string>("model_type", "bert"); type != "bert")
-    json.refuse("model_type", "be \"bert\"; sinter has no other model");
+  refuse_other_models(json);
   const auto size = [&](const char* key, std::int64_t fallback, std::int64_t low = 1) {
     return json.get_or<std::int64_t>(key, fallback, low, kMaxSize);
   };
@@ -59,15 +120,13 @@ BertConfig BertConfig::from_json(const Json& json) {
   if (const Json* p = json.find("classifier_dropout"); p != nullptr && !p->is_null())
     c.classifier_dropout = json.get<double>("classifier_dropout");
   c.id2label = read_labels(json);
-  c.num_labels = size("num_labels", c.id2label.empty() ? c.num_labels : static_cast<std::int64_t>(c.id2label.size()));
+  const auto named = static_cast<std::int64_t>(c.id2label.size());
+  c.num_labels = json.get_or<std::int64_t>("num_labels", named == 0 ? c.num_labels : named, 1, kMaxLabels);
   c.problem_type = json.get_or<std::string>("problem_type", "");
-  if (json.get_or<std::string>("position_embedding_type", "absolute") != "absolute")
-    json.refuse("position_embedding_type", "be \"absolute\"; relative positions are not built");
-  if (json.get_or<bool>("is_decoder", false)) json.refuse("is_decoder", "be false; sinter's BERT is an encoder");
   try {
     c.validate();
   } catch (const Error& error) {  // the same rule, broken by a file
-    throw Error(ErrorCode::bad_input, std::string("config.json: ") + error.what());
+    fail(ErrorCode::bad_input, json.source().empty() ? "config.json" : json.source(), ": ", error.what());
   }
   return c;
 }
@@ -77,7 +136,7 @@ void BertConfig::validate() const {
     if (!holds) fail(ErrorCode::usage, field, " is ", value, ", it must ", rule);
   };
   const auto require_size = [&](const char* field, std::int64_t value) {
-    require(value >= 1 && value <= kMaxSize, field, value, "lie between 1 and 2^31");
+    require(value >= 1 && value <= kMaxSize, field, value, "lie between 1 and 2147483648");
   };
   require_size("vocab_size", vocab_size);
   require_size("hidden_size", hidden_size);
@@ -86,7 +145,7 @@ void BertConfig::validate() const {
   require_size("intermediate_size", intermediate_size);
   require_size("max_position_embeddings", max_position_embeddings);
   require_size("type_vocab_size", type_vocab_size);
-  require_size("num_labels", num_labels);
+  require(num_labels >= 1 && num_labels <= kMaxLabels, "num_labels", num_labels, "lie between 1 and 1048576");
   require(hidden_size % num_attention_heads == 0, "hidden_size", hidden_size, "be a multiple of num_attention_heads");
   const auto require_probability = [&](const char* field, double p) {
     require(p >= 0 && p < 1, field, p, "lie in [0, 1)");
@@ -100,13 +159,14 @@ void BertConfig::validate() const {
           "be finite and not negative");
   require(pad_token_id >= 0 && pad_token_id < vocab_size, "pad_token_id", pad_token_id, "be smaller than vocab_size");
   require(hidden_act == "gelu" || hidden_act == "gelu_new" || hidden_act == "relu" || hidden_act == "silu",
-          "hidden_act", "\"" + hidden_act + "\"", "be gelu, gelu_new, relu or silu");
+          "hidden_act", "\"" + shown(hidden_act) + "\"", "be gelu, gelu_new, relu or silu");
   require(problem_type.empty() || problem_type == "regression" || problem_type == "single_label_classification" ||
               problem_type == "multi_label_classification",
-          "problem_type", "\"" + problem_type + "\"",
+          "problem_type", "\"" + shown(problem_type) + "\"",
           "be regression, single_label_classification or multi_label_classification");
   require(id2label.empty() || static_cast<std::int64_t>(id2label.size()) == num_labels, "num_labels", num_labels,
           "be the number of names in id2label");
+  require(is_numbered_from_zero(id2label), "id2label", "a table with gaps", "name every class from 0 on");
 }
 
 Json BertConfig::to_json() const {

@@ -28,7 +28,7 @@ struct BertConfig {
   double layer_norm_eps = 1e-12;
   std::int64_t pad_token_id = 0;
   std::optional<double> classifier_dropout;   ///< hidden_dropout_prob where not set
-  std::int64_t num_labels = 2;
+  std::int64_t num_labels = 2;               ///< at most 2^20
   std::map<std::int64_t, std::string> id2label;   ///< empty: LABEL_0, LABEL_1 ...
   std::string problem_type;  ///< "", regression, single_label_classification, multi_label_classification
 
@@ -36,9 +36,10 @@ struct BertConfig {
   /// Name of a class: id2label, or LABEL_<id>.
   std::string label_name(std::int64_t id) const;
 
-  /// Reads HF's config.json: unknown keys are ignored, missing ones take their defaults. A value that breaks a rule, a
-  /// position_embedding_type other than absolute, or is_decoder is an Error(bad_input) that names field, value and
-  /// rule.
+  /// Reads HF's config.json: unknown keys are ignored, missing ones take their defaults; label2id names the classes
+  /// where id2label does not. A value that breaks a rule, a model_type or architectures other than BERT's, and what
+  /// sinter's BERT does not have (relative positions, decoders, pruned heads) is an Error(bad_input) that names field,
+  /// value and rule.
   static BertConfig from_json(const Json& json);
   Json to_json() const;
   /// The rules that from_json checks, for a config made in a program: Error(usage).

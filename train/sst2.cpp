@@ -207,12 +207,13 @@ int run(Options& o) {
   const data::BertTokenizer tokenizer = o.model_name_or_path.empty()
                                             ? data::BertTokenizer(data::review_vocabulary())
                                             : data::BertTokenizer::from_vocab_file(folder / "vocab.txt");
-  std::unique_ptr<nn::BertForSequenceClassification> model;
+  std::shared_ptr<nn::BertForSequenceClassification> model;
   if (o.model_name_or_path.empty()) {
-    model = std::make_unique<nn::BertForSequenceClassification>(small_config(tokenizer.vocab_size()));
+    model = std::make_shared<nn::BertForSequenceClassification>(small_config(tokenizer.vocab_size()));
     nn::init_weights(*model, model->config.initializer_range, o.args.seed);
   } else {
-    model = nn::bert_from_pretrained(folder, {.num_labels = 2, .seed = o.args.seed});
+    model = nn::AutoModelForSequenceClassification::from_pretrained(o.model_name_or_path,
+                                                                    {.num_labels = 2, .seed = o.args.seed});
     if (model->config.id2label.empty()) model->config.id2label = {{0, "negative"}, {1, "positive"}};
   }
   const std::int64_t max_length = std::min(o.max_seq_length, model->config.max_position_embeddings);

@@ -28,17 +28,26 @@ fs::path with_home(const std::string& path) {
   return relative_to_home && home ? fs::path(*home + path.substr(1)) : fs::path(path);
 }
 
-/// A file behind a link too: a snapshot's files are links to blobs. A link to nothing is a broken download.
+[[noreturn]] void fail_unreadable(const fs::path& path, const std::error_code& reason) {
+  fail(ErrorCode::io, "cannot examine ", path.string(), ": ", reason.message());
+}
+
+/// Whether a file is there, a link followed: a snapshot's files are links to blobs. A link to nothing is a broken
+/// download.
 bool has_any(const fs::path& folder, Names files) {
   return std::ranges::any_of(files, [&](std::string_view file) {
     std::error_code unreadable;
-    return fs::exists(folder / file, unreadable);
+    const bool there = fs::exists(folder / file, unreadable);
+    if (unreadable) fail_unreadable(folder / file, unreadable);
+    return there;
   });
 }
 
 bool is_folder(const fs::path& path) {
   std::error_code unreadable;
-  return fs::is_directory(path, unreadable);
+  const bool there = fs::exists(path, unreadable);
+  if (unreadable) fail_unreadable(path, unreadable);
+  return there && fs::is_directory(path, unreadable);
 }
 
 std::string listed(Names files) {
@@ -86,10 +95,13 @@ std::optional<fs::path> find_snapshot(const fs::path& repository, Names needed) 
   }
   std::optional<fs::path> newest;
   fs::file_time_type newest_time;
+  if (!is_folder(snapshots)) return newest;
   std::error_code unreadable;
-  for (const fs::directory_entry& entry : fs::directory_iterator(snapshots, unreadable)) {
-    const fs::file_time_type time = entry.last_write_time(unreadable);
+  fs::directory_iterator entries(snapshots, unreadable);
+  if (unreadable) fail_unreadable(snapshots, unreadable);
+  for (const fs::directory_entry& entry : entries) {
     if (!has_any(entry.path(), needed)) continue;
+    const fs::file_time_type time = entry.last_write_time(unreadable);
     const bool newer = !newest || time > newest_time || (time == newest_time && entry.path() > *newest);
     if (newer) {
       newest = entry.path();

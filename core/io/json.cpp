@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/io/shown.h"
 
 namespace sinter {
 namespace {
@@ -12,12 +13,9 @@ const char* kind_name(Json::Kind kind) {
   return names[static_cast<int>(kind)];
 }
 
-// A value as it stands in a message; long ones are cut.
-std::string shown(const Json& value) {
-  if (value.is_object() || value.is_array()) return kind_name(value.kind());
-  std::string text = value.dump();
-  if (text.size() > 80) text = text.substr(0, 76) + " ...";
-  return text;
+// A value as it stands in a message.
+std::string shown_value(const Json& value) {
+  return value.is_object() || value.is_array() ? kind_name(value.kind()) : shown(value.dump());
 }
 
 template <class T>
@@ -54,22 +52,38 @@ Json Json::object(std::initializer_list<std::pair<std::string, Json>> members) {
 
 Json::Kind Json::kind() const { return static_cast<Kind>(value_.index()); }
 
+std::string Json::source() const {
+  if (!origin_) return "";
+  const Origin* origin = origin_.get();
+  while (origin->parent) origin = origin->parent.get();
+  return origin->step;
+}
+
+std::string Json::path() const {
+  std::string path;
+  for (const Origin* at = origin_.get(); at != nullptr && at->parent; at = at->parent.get()) {
+    const bool continues = path.empty() || path.front() == '[';
+    path = shown(at->step) + (continues ? "" : ".") + path;
+  }
+  return path;
+}
+
 std::string Json::here() const {
   if (!origin_) return "JSON value";
   const bool container = is_array() || is_object();
-  if (origin_->path.empty()) return origin_->source + (container ? ": the whole" : ": a value of it");
-  return origin_->source + (container ? ": " : ": a value in ") + origin_->path;
+  if (!origin_->parent) return source() + (container ? ": the whole" : ": a value of it");
+  return source() + (container ? ": " : ": a value in ") + path();
 }
 
 std::string Json::field(std::string_view key) const {
-  std::string text = origin_ ? origin_->source + ": " : "";
-  if (origin_ && !origin_->path.empty()) text += origin_->path + ".";
-  return text.append(key);
+  std::string text = origin_ ? source() + ": " : "";
+  if (origin_ && origin_->parent) text += path() + ".";
+  return text.append(shown(key));
 }
 
 const Json::Object& Json::as_object() const {
   if (const auto* object = std::get_if<Object>(&value_)) return *object;
-  fail(ErrorCode::bad_input, here(), " is ", shown(*this), ", it must be an object");
+  fail(ErrorCode::bad_input, here(), " is ", shown_value(*this), ", it must be an object");
 }
 
 const Json* Json::find(std::string_view key) const {
@@ -89,7 +103,7 @@ const Json& Json::at(std::string_view key) const {
 }
 
 void Json::refuse(std::string_view key, std::string_view must) const {
-  fail(ErrorCode::bad_input, field(key), " is ", shown(at(key)), ", it must ", must);
+  fail(ErrorCode::bad_input, field(key), " is ", shown_value(at(key)), ", it must ", must);
 }
 
 template <class T>
@@ -116,7 +130,7 @@ T Json::as() const {
   if (const T* held = std::get_if<T>(&value_)) return *held;
   if constexpr (std::same_as<T, double>)
     if (const auto* held = std::get_if<std::int64_t>(&value_)) return static_cast<double>(*held);
-  fail(ErrorCode::bad_input, here(), " is ", shown(*this), ", it must be ", wanted<T>);
+  fail(ErrorCode::bad_input, here(), " is ", shown_value(*this), ", it must be ", wanted<T>);
 }
 
 template bool Json::get(std::string_view) const;
@@ -144,9 +158,19 @@ Json& Json::set(std::string_view key, Json value) {
 
 const Json::Members& Json::items() const { return as_object().members; }
 
+const Json::Members& Json::items(std::string_view key) const {
+  if (const auto* object = std::get_if<Object>(&at(key).value_)) return object->members;
+  refuse(key, "be an object");
+}
+
+const Json::Array& Json::elements(std::string_view key) const {
+  if (const auto* array = std::get_if<Array>(&at(key).value_)) return *array;
+  refuse(key, "be an array");
+}
+
 const Json::Array& Json::elements() const {
   if (const auto* array = std::get_if<Array>(&value_)) return *array;
-  fail(ErrorCode::bad_input, here(), " is ", shown(*this), ", it must be an array");
+  fail(ErrorCode::bad_input, here(), " is ", shown_value(*this), ", it must be an array");
 }
 
 Json& Json::push_back(Json value) {

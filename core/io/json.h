@@ -95,14 +95,18 @@ class Json {
   /// Throws the Error bad_input of a rule that only the caller knows: refuse("num_attention_heads", "divide 768")
   /// gives "config.json: num_attention_heads is 5, it must divide 768".
   [[noreturn]] void refuse(std::string_view key, std::string_view must) const;
+  /// The file that this value was read from, as parse was told; empty for a value made in a program.
+  std::string source() const;
 
   /// Adds a member, or replaces its value in place. Null becomes an object.
   Json& set(std::string_view key, Json value);
   const Members& items() const;
+  const Members& items(std::string_view key) const;  ///< of the object under `key`; errors name it
 
   // --- arrays and scalars; on any other kind, Error bad_input ---
 
   const Array& elements() const;
+  const Array& elements(std::string_view key) const;  ///< of the array under `key`; errors name it
   Json& push_back(Json value);  ///< null becomes an array
   std::size_t size() const;     ///< of an array or an object
   /// This value as T, as in get<T>.
@@ -127,16 +131,18 @@ class Json {
     Members members;
     std::map<std::string, std::size_t, std::less<>> places;  // key -> index in members
   };
-  // Where a value was read: the file, and the path of the array or object that it is, or that holds it.
+  // Where a value was read: the array or object that it is, or that holds it. Paths are linked and not spelled out,
+  // else a file with one long key above many arrays would cost the square of its size.
   struct Origin {
-    std::string source;
-    std::string path;
+    std::shared_ptr<const Origin> parent;  // null for the outermost value
+    std::string step;                      // from the parent: a key or "[3]"; of the outermost value, the file
   };
 
   const Object& as_object() const;
   bool has_value(std::string_view key) const;
   std::string field(std::string_view key) const;  // "config.json: task.name" as messages begin
   std::string here() const;
+  std::string path() const;  // "task.names[3]", empty for the outermost value
 
   std::variant<std::nullptr_t, bool, std::int64_t, double, std::string, Array, Object> value_ = nullptr;
   std::shared_ptr<const Origin> origin_;

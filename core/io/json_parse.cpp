@@ -1,11 +1,10 @@
 // Reading: nlohmann's SAX parser, which is iterative and checks UTF-8, drives a builder that applies our own limits.
 #include <nlohmann/json.hpp>
 
-#include <cmath>
-
 #include "core/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
+#include "core/io/shown.h"
 
 namespace sinter {
 
@@ -22,10 +21,7 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
     constexpr auto largest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     return value <= largest ? add(Json(static_cast<std::int64_t>(value))) : add(Json(static_cast<double>(value)));
   }
-  bool number_float(double value, const std::string& text) override {
-    if (!std::isfinite(value)) fail(ErrorCode::bad_input, source_, ": the number ", text, " exceeds a double");
-    return add(Json(value));
-  }
+  bool number_float(double value, const std::string&) override { return add(Json(value)); }
   bool string(std::string& value) override { return add(Json(std::move(value))); }
   bool binary(nlohmann::json::binary_t&) override { return false; }
 
@@ -61,7 +57,7 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
       fail(ErrorCode::bad_input, source_, " has more than ", limits_.max_values, " values, the most that are read");
     if (!value.origin_ && !open_.empty()) value.origin_ = open_.back().value.origin_;
     if (open_.empty()) {
-      if (!value.origin_) value.origin_ = std::make_shared<Json::Origin>(Json::Origin{source_, ""});
+      if (!value.origin_) value.origin_ = std::make_shared<Json::Origin>(Json::Origin{nullptr, source_});
       root_ = std::move(value);
     } else if (Level& level = open_.back(); level.value.is_object()) {
       level.value.set(level.key, std::move(value));
@@ -72,10 +68,11 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool open(Json container) {
+    container.origin_ = std::make_shared<Json::Origin>(
+        open_.empty() ? Json::Origin{nullptr, source_} : Json::Origin{open_.back().value.origin_, next_step()});
     if (open_.size() == static_cast<std::size_t>(limits_.max_depth))
-      fail(ErrorCode::bad_input, source_, ": ", path_of_next(), " is nested deeper than ", limits_.max_depth,
-           " levels");
-    container.origin_ = std::make_shared<Json::Origin>(Json::Origin{source_, path_of_next()});
+      fail(ErrorCode::bad_input, source_, ": ", shown(container.path(), 200), " is nested deeper than ",
+           limits_.max_depth, " levels");
     open_.push_back({std::move(container), ""});
     return true;
   }
@@ -86,12 +83,9 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
     return add(std::move(done));
   }
 
-  std::string path_of_next() const {
-    if (open_.empty()) return "";
+  std::string next_step() const {
     const Level& level = open_.back();
-    const std::string& parent = level.value.origin_->path;
-    if (level.value.is_array()) return parent + "[" + std::to_string(level.value.size()) + "]";
-    return parent.empty() ? level.key : parent + "." + level.key;
+    return level.value.is_array() ? "[" + std::to_string(level.value.size()) + "]" : level.key;
   }
 
   const std::string& source_;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/io/json.h"
+#include "core/io/shown.h"
 
 namespace sinter {
 namespace {
@@ -46,34 +47,31 @@ std::optional<std::uint64_t> bytes_needed(Dtype dtype, const std::vector<std::in
 }
 
 SafetensorsEntry read_entry(const std::string& file, const std::string& name, const Json& info) {
+  const auto refuse = [&](const auto&... parts) {
+    fail(ErrorCode::bad_input, file, ": tensor ", shown(name), " ", parts...);
+  };
   SafetensorsEntry entry;
   entry.name = name;
   const std::string dtype = info.get<std::string>("dtype");
   const auto* known = std::ranges::find(kDtypes, dtype, &DtypeName::name);
   if (known == kDtypes.end())
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " has the unsupported dtype ", info.at("dtype").dump(),
-         ", it must be one of F32 F64 F16 BF16 I64 I32 U8 BOOL");
+    refuse("has the unsupported dtype ", shown(info.at("dtype").dump()),
+           ", it must be one of F32 F64 F16 BF16 I64 I32 U8 BOOL");
   entry.dtype = known->dtype;
-  for (const Json& size : info.at("shape").elements()) entry.shape.push_back(size.as<std::int64_t>());
-  const Json& offsets = info.at("data_offsets");
-  if (offsets.size() != 2)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " has ", offsets.size(),
-         " data_offsets, it must have begin and end");
-  const std::int64_t begin = offsets.elements()[0].as<std::int64_t>();
-  const std::int64_t end = offsets.elements()[1].as<std::int64_t>();
+  for (const Json& size : info.elements("shape")) entry.shape.push_back(size.as<std::int64_t>());
+  const Json::Array& offsets = info.elements("data_offsets");
+  if (offsets.size() != 2) refuse("has ", offsets.size(), " data_offsets, it must have begin and end");
+  const std::int64_t begin = offsets[0].as<std::int64_t>();
+  const std::int64_t end = offsets[1].as<std::int64_t>();
   if (begin < 0 || end < begin)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " has the data_offsets ", offsets.dump({.indent = -1}),
-         ", they must satisfy 0 <= begin <= end");
+    refuse("has the data_offsets [", begin, ", ", end, "], they must satisfy 0 <= begin <= end");
   entry.begin = static_cast<std::uint64_t>(begin);
   entry.end = static_cast<std::uint64_t>(end);
   const std::optional<std::uint64_t> needed = bytes_needed(entry.dtype, entry.shape);
-  const std::string shape = info.at("shape").dump({.indent = -1});
-  if (!needed)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " has the shape ", shape,
-         ", its sizes must be at least 0 and its bytes below 2^63");
-  if (*needed != entry.end - entry.begin)
-    fail(ErrorCode::bad_input, file, ": tensor ", name, " spans ", entry.end - entry.begin, " bytes, but ", dtype,
-         " ", shape, " needs ", *needed);
+  const auto shape = [&info] { return shown(info.at("shape").dump({.indent = -1})); };
+  if (!needed) refuse("has the shape ", shape(), ", its sizes must be at least 0 and its bytes below 2^63");
+  if (*needed != entry.bytes())
+    refuse("spans ", entry.bytes(), " bytes, but ", dtype, " ", shape(), " needs ", *needed);
   return entry;
 }
 
@@ -107,7 +105,7 @@ void SafetensorsFile::read_header() {
   const Json header = Json::parse(text, file, limits);
   for (const auto& [name, info] : header.items()) {
     if (name == kMetadata) {
-      for (const auto& [key, value] : info.items()) metadata_[key] = info.get<std::string>(key);
+      for (const auto& [key, value] : header.items(kMetadata)) metadata_[key] = info.get<std::string>(key);
     } else {
       tensors_.push_back(read_entry(file, name, info));
     }
@@ -123,7 +121,7 @@ void SafetensorsFile::check_layout() const {
   std::uint64_t end = 0;
   for (const SafetensorsEntry& entry : tensors_) {
     if (entry.begin != end)
-      fail(ErrorCode::bad_input, file, ": tensor ", entry.name, " begins at byte ", entry.begin,
+      fail(ErrorCode::bad_input, file, ": tensor ", shown(entry.name), " begins at byte ", entry.begin,
            " of the data, it must be ", end,
            entry.begin < end ? ": it overlaps the tensor before" : ": there is a hole before it");
     end = entry.end;
@@ -143,21 +141,21 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
 
 const SafetensorsEntry& SafetensorsFile::at(std::string_view name) const {
   if (const SafetensorsEntry* entry = find(name)) return *entry;
-  fail(ErrorCode::bad_input, path().string(), " has no tensor ", name);
+  fail(ErrorCode::bad_input, path().string(), " has no tensor ", shown(name));
 }
 
 void SafetensorsFile::read(std::string_view name, void* dst, std::size_t bytes) const {
   const SafetensorsEntry& entry = at(name);
   if (bytes != entry.bytes())
-    fail(ErrorCode::usage, path().string(), ": tensor ", name, " has ", entry.bytes(), " bytes, a buffer of ", bytes,
-         " was given");
+    fail(ErrorCode::usage, path().string(), ": tensor ", shown(name), " has ", entry.bytes(), " bytes, a buffer of ",
+         bytes, " was given");
   file_.read(data_begin_ + entry.begin, dst, bytes);
   if (entry.dtype != Dtype::boolean) return;
   const auto* values = static_cast<const unsigned char*>(dst);
   const auto* bad = std::find_if(values, values + bytes, [](unsigned char value) { return value > 1; });
   if (bad != values + bytes)
-    fail(ErrorCode::bad_input, path().string(), ": tensor ", name, " is BOOL and has the byte ", int{*bad}, " at ",
-         bad - values, ", it must be 0 or 1");
+    fail(ErrorCode::bad_input, path().string(), ": tensor ", shown(name), " is BOOL and has the byte ", int{*bad},
+         " at ", bad - values, ", it must be 0 or 1");
 }
 
 void write_safetensors(OutputFile& out, std::span<const SafetensorsTensor> tensors,

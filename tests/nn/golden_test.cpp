@@ -20,8 +20,8 @@ class Golden : public ::testing::TestWithParam<const char*> {
   Json facts_ = Json::load(folder_ / "golden.json");
   SafetensorsFile inputs_{folder_ / "inputs.safetensors"};
 
-  std::unique_ptr<nn::BertForSequenceClassification> model(Dtype dtype) const {
-    auto loaded = nn::bert_from_pretrained(folder_);
+  std::shared_ptr<nn::BertForSequenceClassification> model(Dtype dtype) const {
+    auto loaded = nn::AutoModelForSequenceClassification::from_pretrained(folder_);
     loaded->to(dtype);
     return loaded;
   }

@@ -17,7 +17,7 @@ TEST(MiniLM, LogitsEqualHuggingFaces) {
   if (!std::filesystem::exists(folder / "logits.safetensors"))
     GTEST_SKIP() << "no out/minilm; python3 tests/golden/make_minilm.py out/minilm SST-2/dev.tsv makes it";
   const SafetensorsFile facts(folder / "logits.safetensors");
-  const auto model = nn::bert_from_pretrained(folder / "classifier");
+  const auto model = nn::AutoModelForSequenceClassification::from_pretrained(folder / "classifier");
   model->eval();
   const NoGradGuard guard;
   nn::BertInputs inputs;

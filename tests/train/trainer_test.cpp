@@ -211,7 +211,7 @@ TEST_F(TrainerTest, WritesWhatHfReads) {
   const Json state = Json::load(root / "checkpoint-12/trainer_state.json");
   EXPECT_EQ(state.get<std::int64_t>("global_step"), 12);
   EXPECT_EQ(state.get<std::int64_t>("max_steps"), 12);
-  const auto loaded = nn::bert_from_pretrained(root);
+  const auto loaded = nn::AutoModelForSequenceClassification::from_pretrained(root);
   expect_same_bits(weights(*loaded), weights(*m));
 }
 

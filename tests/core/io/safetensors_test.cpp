@@ -8,6 +8,7 @@
 #include <limits>
 #include <random>
 
+#include "tests/core/io/allocation_watch.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -33,9 +34,17 @@ class Safetensors : public ::testing::Test {
   SafetensorsFile open(std::string_view header, std::size_t data_bytes) const {
     return SafetensorsFile(put(file_bytes(header, std::string(data_bytes, '\1'))));
   }
+  /// Opening fails with this sentence, and no block is asked for that the file's own size and the 64 levels of JSON
+  /// do not explain.
+  void refuse_bytes(std::string_view bytes, std::string_view part) const {
+    const std::filesystem::path path = put(bytes);
+    const testing::AllocationWatch watch;
+    expect_error(ErrorCode::bad_input, part, [&] { SafetensorsFile file(path); });
+    EXPECT_LE(watch.largest(), bytes.size() + 16384) << part;
+  }
   void refuse(std::string_view header, std::size_t data_bytes, std::string_view part) const {
     SCOPED_TRACE(header);
-    expect_error(ErrorCode::bad_input, part, [&] { open(header, data_bytes); });
+    refuse_bytes(file_bytes(header, std::string(data_bytes, '\1')), part);
   }
   std::string sample() const {
     const float w[6] = {1, -2, 3.5f, 0, 1e-30f, 6};
@@ -119,9 +128,7 @@ TEST_F(Safetensors, AcceptsWhatTheReferenceAccepts) {
 }
 
 TEST_F(Safetensors, RefusesLyingHeaders) {
-  const auto raw = [this](std::string_view bytes, std::string_view part) {
-    expect_error(ErrorCode::bad_input, part, [&] { SafetensorsFile file(put(bytes)); });
-  };
+  const auto raw = [this](std::string_view bytes, std::string_view part) { refuse_bytes(bytes, part); };
   raw("", "has 0 bytes");
   raw("1234567", "has 7 bytes");
   raw(std::string(8, '\0'), "not valid JSON");
@@ -132,6 +139,9 @@ TEST_F(Safetensors, RefusesLyingHeaders) {
   refuse("{}x", 0, "not valid JSON");
   refuse("\xff\xfe", 0, "not valid JSON");
   refuse("{\"\xff\":1}", 0, "UTF-8");
+  raw(std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10), "at most 100000000");
+  raw(std::string("\xf8\xff\xff\xff\xff\xff\xff\xff{}", 10), "at most 100000000");  // N + 8 is 0 in 64 bits
+  raw(std::string("\0\xe1\xf5\x05\0\0\0\0{}", 10), "its header has 100000000 bytes, but only 2 follow: it is truncated");
   refuse("[]", 0, "must be an object");
   refuse("3", 0, "must be an object");
   refuse(std::string(100, '['), 0, "deeper than 64");
@@ -156,7 +166,21 @@ TEST_F(Safetensors, RefusesBadEntries) {
   refuse(R"({"w":{"dtype":"F32","shape":[2,18446744073709551614],"data_offsets":[0,16]}})", 16, "must be an integer");
   refuse(R"({"w":{"dtype":"F32","shape":[2,9223372036854775807],"data_offsets":[0,16]}})", 16, "below 2^63");
   refuse(R"({"w":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0, "below 2^63");
+  refuse(R"({"w":{"dtype":"F64","shape":[1152921504606846976],"data_offsets":[0,0]}})", 0, "below 2^63");
+  refuse(R"({"w":{"dtype":"U8","shape":[9223372036854775807],"data_offsets":[0,9223372036854775807]}})", 4,
+         "is truncated: its tensors need 9223372036854775807 bytes of data, 4 are there");
+  refuse(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[9223372036854775807,9223372036854775808]}})", 1,
+         "must be an integer");
+  refuse(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":{"0":0,"1":1}}})", 1, "must be an array");
+  refuse(R"({"w":{"dtype":"U8","shape":[1],"data_offsets":[]}})", 1, "0 data_offsets");
+  refuse(R"({"w":{"dtype":"U8","shape":[[1]],"data_offsets":[0,1]}})", 1, "must be an integer");
+  refuse(R"({"w":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1, "w.dtype is given twice");
+  refuse("{\"w\\n" + std::string(1000, 'x') + R"(":{"dtype":"U8","shape":[1],"data_offsets":[0,2]}})", 2,
+         "tensor w?" + std::string(78, 'x') + " ... spans 2 bytes, but U8 [1] needs 1");
+  refuse(R"({"w":{"dtype":")" + std::string(1000, 'x') + R"(","shape":[1],"data_offsets":[0,1]}})", 1, "xxx ..., it must be");
   refuse(R"({"__metadata__":{"format":1}})", 0, "__metadata__.format is 1");
+  refuse(R"({"__metadata__":{"format":null}})", 0, "__metadata__.format is null");
+  refuse(R"({"__metadata__":{"format":{}}})", 0, "__metadata__.format is an object");
   refuse(R"({"__metadata__":[]})", 0, "must be an object");
 }
 
