@@ -1,10 +1,10 @@
-// sst2: fine-tunes BERT on SST-2, or on generated reviews where there is no data. Options are those of HF's run_glue.
-#include <CLI/CLI.hpp>
-
-#include <charconv>
+// sst2: fine-tunes BERT on SST-2, or on generated reviews where there is no data; evaluates, predicts and classifies.
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <iostream>
 
 #include "core/error.h"
 #include "core/io/files.h"
@@ -13,122 +13,16 @@
 #include "data/reviews.h"
 #include "data/tokenizer.h"
 #include "nn/pretrained.h"
+#include "train/command_line.h"
 #include "train/trainer.h"
 
 namespace {
 
 using namespace sinter;
 
-constexpr int kMaxThreads = 256;
+long long number(std::int64_t n) { return static_cast<long long>(n); }
 
-struct Options {
-  std::string data_dir;
-  std::string model_name_or_path;
-  std::optional<std::string> resume_from_checkpoint;
-  std::optional<std::int64_t> max_train_samples, max_eval_samples;
-  std::int64_t max_seq_length = 128;
-  bool do_train = false, do_eval = false;
-  int num_threads = 0;
-  std::string cpu_isa;
-  train::TrainingArguments args;
-  bool output_dir_given = false;
-};
-
-/// The seed's settings for a pretrained model on the real data.
-train::TrainingArguments sst2_defaults() {
-  train::TrainingArguments args;
-  args.output_dir = "out/sst2";
-  args.per_device_train_batch_size = 16;
-  args.per_device_eval_batch_size = 64;
-  args.num_train_epochs = 3;
-  args.learning_rate = 2e-5;
-  args.weight_decay = 0.01;
-  args.eval_strategy = "epoch";
-  args.save_strategy = "epoch";
-  args.save_total_limit = 1;
-  return args;
-}
-
-/// What differs for the generated reviews, which are learnt from scratch.
-train::TrainingArguments review_defaults() {
-  train::TrainingArguments args = sst2_defaults();
-  args.output_dir = "out/reviews";
-  args.per_device_train_batch_size = 32;
-  args.num_train_epochs = 12;
-  args.learning_rate = 5e-4;
-  args.warmup_ratio = 0.1;
-  args.logging_steps = 250;
-  return args;
-}
-
-void add_options(CLI::App& app, Options& o) {
-  train::TrainingArguments& a = o.args;
-  const char* data = "Data and model";
-  app.add_option("--data_dir", o.data_dir,
-                 "Folder with SST-2's train.tsv and dev.tsv; generated reviews where not given")
-      ->group(data);
-  app.add_option("--model_name_or_path", o.model_name_or_path,
-                 "Model folder: config.json, model.safetensors, vocab.txt; a new small BERT where not given")
-      ->group(data);
-  app.add_option("--max_seq_length", o.max_seq_length, "Longer sentences are cut to this many tokens")->group(data);
-  app.add_option("--max_train_samples", o.max_train_samples, "Train on the first N samples")->group(data);
-  app.add_option("--max_eval_samples", o.max_eval_samples, "Evaluate on the first N samples")->group(data);
-
-  const char* run = "Run";
-  app.add_flag("--do_train", o.do_train, "Train (with --do_eval: the default)")->group(run);
-  app.add_flag("--do_eval", o.do_eval, "Evaluate at the end")->group(run);
-  app.add_option("--output_dir", a.output_dir, "Where checkpoints, the model and the metrics go")->group(run);
-  app.add_flag("--overwrite_output_dir", a.overwrite_output_dir, "Accept an output_dir that is not empty")->group(run);
-  app.add_option("--resume_from_checkpoint", o.resume_from_checkpoint, "A checkpoint folder, or true for the newest")
-      ->group(run);
-  app.add_option("--seed", a.seed, "Of dropout and new parameters")->group(run);
-  app.add_option("--data_seed", a.data_seed, "Of the order of the data; --seed where not given")->group(run);
-  app.add_option("--num_threads", o.num_threads, "CPU threads; all cores where not given. Never changes a result")
-      ->group(run);
-  app.add_option("--cpu_isa", o.cpu_isa, "avx2 or avx512; the best where not given")->group(run);
-  app.add_flag("--disable_tqdm", a.disable_tqdm, "No progress bar")->group(run);
-
-  const char* training = "Training";
-  app.add_option("--per_device_train_batch_size", a.per_device_train_batch_size, "Samples of a micro-batch")
-      ->group(training);
-  app.add_option("--per_device_eval_batch_size", a.per_device_eval_batch_size, "Samples of an evaluation batch")
-      ->group(training);
-  app.add_option("--gradient_accumulation_steps", a.gradient_accumulation_steps, "Micro-batches of an update")
-      ->group(training);
-  app.add_option("--num_train_epochs", a.num_train_epochs, "Passes over the data, may be fractional")->group(training);
-  app.add_option("--max_steps", a.max_steps, "Updates; wins over --num_train_epochs when positive")->group(training);
-  app.add_flag("--dataloader_drop_last", a.dataloader_drop_last, "Drop a last incomplete training batch")
-      ->group(training);
-  app.add_option("--learning_rate", a.learning_rate, "Peak learning rate")->group(training);
-  app.add_option("--weight_decay", a.weight_decay, "Of weights, not of biases and LayerNorms")->group(training);
-  app.add_option("--adam_beta1", a.adam_beta1, "AdamW's beta1")->group(training);
-  app.add_option("--adam_beta2", a.adam_beta2, "AdamW's beta2")->group(training);
-  app.add_option("--adam_epsilon", a.adam_epsilon, "AdamW's epsilon")->group(training);
-  app.add_option("--max_grad_norm", a.max_grad_norm, "Gradients are clipped to this norm; 0: never")->group(training);
-  app.add_option("--lr_scheduler_type", a.lr_scheduler_type, "linear, cosine, constant, constant_with_warmup")
-      ->group(training);
-  app.add_option("--warmup_steps", a.warmup_steps, "Updates of warm-up")->group(training);
-  app.add_option("--warmup_ratio", a.warmup_ratio, "Share of the updates; --warmup_steps wins")->group(training);
-
-  const char* cadence = "Logging, evaluation, saving";
-  app.add_option("--logging_strategy", a.logging_strategy, "no, steps or epoch")->group(cadence);
-  app.add_option("--logging_steps", a.logging_steps, "Updates between two log lines")->group(cadence);
-  app.add_option("--eval_strategy,--evaluation_strategy", a.eval_strategy, "no, steps or epoch")->group(cadence);
-  app.add_option("--eval_steps", a.eval_steps, "Updates between two evaluations")->group(cadence);
-  app.add_option("--save_strategy", a.save_strategy, "no, steps or epoch")->group(cadence);
-  app.add_option("--save_steps", a.save_steps, "Updates between two checkpoints")->group(cadence);
-  app.add_option("--save_total_limit", a.save_total_limit, "Checkpoints that are kept; 1 where not given")->group(cadence);
-  app.get_formatter()->column_width(42);
-}
-
-data::Dataset tokenize(const data::Dataset& dataset, const data::BertTokenizer& tokenizer, std::int64_t max_length,
-                       std::optional<std::int64_t> limit) {
-  return dataset.take(limit.value_or(dataset.size())).map([&](const data::Batch& batch) {
-    return tokenizer(batch.text("sentence"), {.truncation = true, .max_length = max_length});
-  });
-}
-
-/// A BERT that learns the generated reviews from scratch within minutes.
+/// A BERT that learns the generated reviews from scratch within a minute.
 nn::BertConfig small_config(std::int64_t vocab_size) {
   nn::BertConfig config;
   config.vocab_size = vocab_size;
@@ -141,102 +35,86 @@ nn::BertConfig small_config(std::int64_t vocab_size) {
   return config;
 }
 
-/// CLI11 reads "" as 0 and clamps what does not fit. Throws for a number that is not written out whole and in range.
-void check_written_values(const CLI::App& app) {
-  for (const CLI::Option* option : app.get_options()) {
-    const std::string type = option->get_type_name();
-    for (const std::string& text : option->results()) {
-      const char *begin = text.data(), *end = begin + text.size();
-      std::int64_t integer = 0;
-      std::uint64_t natural = 0;
-      double real = 0;
-      std::from_chars_result read{end, std::errc{}};
-      if (type == "INT") read = std::from_chars(begin, end, integer);
-      if (type == "UINT") read = std::from_chars(begin, end, natural);
-      if (type == "FLOAT") read = std::from_chars(begin, end, real);
-      if (text.empty() || read.ptr != end || read.ec != std::errc{})
-        fail(ErrorCode::usage, option->get_name(), " is \"", text.substr(0, 100), "\", it must be ",
-             type == "INT"     ? "an integer"
-             : type == "UINT"  ? "an integer of at least 0"
-             : type == "FLOAT" ? "a number"
-                               : "a value");
-    }
-  }
-}
-
-void check_options(const Options& o) {
-  if (o.max_seq_length < 3) fail(ErrorCode::usage, "max_seq_length is ", o.max_seq_length, ", it must be at least 3");
-  for (const auto& [name, value] : {std::pair{"max_train_samples", o.max_train_samples},
-                                    std::pair{"max_eval_samples", o.max_eval_samples}})
-    if (value && *value < 1) fail(ErrorCode::usage, name, " is ", *value, ", it must be at least 1");
-  if (!o.data_dir.empty() && o.model_name_or_path.empty())
-    fail(ErrorCode::usage,
-         "--data_dir needs --model_name_or_path: a folder with config.json, model.safetensors and vocab.txt");
-  if (!o.cpu_isa.empty() && o.cpu_isa != "avx2" && o.cpu_isa != "avx512")
-    fail(ErrorCode::usage, "cpu_isa is \"", o.cpu_isa, "\", it must be avx2 or avx512");
-  if (o.num_threads < 0 || o.num_threads > kMaxThreads)
-    fail(ErrorCode::usage, "num_threads is ", o.num_threads, ", it must lie between 1 and ", kMaxThreads);
-  if (o.resume_from_checkpoint && o.do_eval && !o.do_train)
-    fail(ErrorCode::usage, "resume_from_checkpoint goes on training, so it needs --do_train; to evaluate a checkpoint give "
-                           "its folder as --model_name_or_path");
-  if (!o.model_name_or_path.empty() && !std::filesystem::is_directory(o.model_name_or_path))
-    fail(ErrorCode::not_found, "model_name_or_path \"", o.model_name_or_path, "\" is no folder; it must be one with "
-                               "config.json, model.safetensors and vocab.txt");
-}
-
-int run(Options& o) {
-  check_options(o);
-  Runtime& runtime = Runtime::instance();
-  if (o.num_threads > 0) runtime.set_num_threads(o.num_threads);
-  if (!o.cpu_isa.empty()) runtime.set_cpu_isa(o.cpu_isa == "avx2" ? kernels::CpuIsa::avx2 : kernels::CpuIsa::avx512);
-  if (!o.do_train && !o.do_eval) o.do_train = o.do_eval = true;
-  if (o.data_dir.empty() && !o.output_dir_given) o.args.overwrite_output_dir = true;  // the demonstration may run again
-
-  data::Examples train_examples, eval_examples;
-  if (o.data_dir.empty()) {
-    data::Reviews reviews = data::generate_reviews({.seed = 42});
-    train_examples = std::move(reviews.train.examples);
-    eval_examples = std::move(reviews.validation.examples);
-  } else {
-    data::Sst2 sst2 = data::load_sst2(o.data_dir);
-    train_examples = std::move(sst2.train);
-    eval_examples = std::move(sst2.validation);
-  }
-
-  const std::filesystem::path folder = o.model_name_or_path;
-  const data::BertTokenizer tokenizer = o.model_name_or_path.empty()
-                                            ? data::BertTokenizer(data::review_vocabulary())
-                                            : data::BertTokenizer::from_vocab_file(folder / "vocab.txt");
+/// What the run works with. Splits that nobody asked for are empty.
+struct Job {
+  data::BertTokenizer tokenizer;
   std::shared_ptr<nn::BertForSequenceClassification> model;
-  if (o.model_name_or_path.empty()) {
-    model = std::make_shared<nn::BertForSequenceClassification>(small_config(tokenizer.vocab_size()));
-    nn::init_weights(*model, model->config.initializer_range, o.args.seed);
-  } else {
-    model = nn::AutoModelForSequenceClassification::from_pretrained(o.model_name_or_path,
-                                                                    {.num_labels = 2, .seed = o.args.seed});
-    if (model->config.id2label.empty()) model->config.id2label = {{0, "negative"}, {1, "positive"}};
+  std::int64_t max_length;
+
+  explicit Job(const train::CommandLine& c);
+  data::Dataset tokenize(const data::Dataset& dataset, std::optional<std::int64_t> limit) const;
+};
+
+data::BertTokenizer load_tokenizer(const train::CommandLine& c) {
+  if (c.model_name_or_path.empty()) return data::BertTokenizer(data::review_vocabulary());
+  return data::BertTokenizer::from_vocab_file(std::filesystem::path(c.model_name_or_path) / "vocab.txt");
+}
+
+/// Classification keeps the model's own labels; training and evaluation need the two of SST-2.
+std::shared_ptr<nn::BertForSequenceClassification> load_model(const train::CommandLine& c, std::int64_t vocab_size) {
+  if (c.model_name_or_path.empty()) {
+    auto model = std::make_shared<nn::BertForSequenceClassification>(small_config(vocab_size));
+    nn::init_weights(*model, model->config.initializer_range, c.args.seed);
+    return model;
   }
-  const std::int64_t max_length = std::min(o.max_seq_length, model->config.max_position_embeddings);
-  const data::Dataset train_set = tokenize(train_examples.dataset(), tokenizer, max_length, o.max_train_samples);
-  const data::Dataset eval_set = tokenize(eval_examples.dataset(), tokenizer, max_length, o.max_eval_samples);
+  nn::PretrainedOptions options{.ignore_mismatched_sizes = c.ignore_mismatched_sizes, .seed = c.args.seed};
+  if (!c.only_classifies()) options.num_labels = 2;
+  auto model = nn::AutoModelForSequenceClassification::from_pretrained(c.model_name_or_path, options);
+  if (model->config.id2label.empty() && !c.only_classifies())
+    model->config.id2label = {{0, "negative"}, {1, "positive"}};
+  return model;
+}
 
+Job::Job(const train::CommandLine& c)
+    : tokenizer(load_tokenizer(c)),
+      model(load_model(c, tokenizer.vocab_size())),
+      max_length(std::min(c.max_seq_length, model->config.max_position_embeddings)) {}
+
+data::Dataset Job::tokenize(const data::Dataset& dataset, std::optional<std::int64_t> limit) const {
+  return dataset.take(limit.value_or(dataset.size())).map([&](const data::Batch& batch) {
+    return tokenizer(batch.text("sentence"), {.truncation = true, .max_length = max_length});
+  });
+}
+
+void describe(const train::CommandLine& c, const Job& job, std::int64_t train_size, std::int64_t eval_size) {
+  const Runtime& runtime = Runtime::instance();
   std::printf("data: %s, %lld training and %lld evaluation samples\n",
-              o.data_dir.empty() ? "generated reviews" : o.data_dir.c_str(), static_cast<long long>(train_set.size()),
-              static_cast<long long>(eval_set.size()));
+              c.data_dir.empty() ? "generated reviews" : c.data_dir.c_str(), number(train_size), number(eval_size));
   std::printf("model: BERT, %lld layers, hidden size %lld, %lld parameters; cpu (%s), %d threads\n",
-              static_cast<long long>(model->config.num_hidden_layers),
-              static_cast<long long>(model->config.hidden_size), static_cast<long long>(model->num_parameters()),
-              runtime.backend(Device::cpu()).description, runtime.num_threads());
+              number(job.model->config.num_hidden_layers), number(job.model->config.hidden_size),
+              number(job.model->num_parameters()), runtime.backend(Device::cpu()).description, runtime.num_threads());
   std::fflush(stdout);
+}
 
-  train::Trainer trainer({.model = *model, .args = o.args, .train_dataset = train_set, .eval_dataset = eval_set,
-                          .tokenizer = &tokenizer});
-  if (o.do_train) {
-    const train::TrainOutput output = trainer.train(o.resume_from_checkpoint);
+int fine_tune(train::CommandLine c) {
+  const train::TrainingArguments& args = c.args;
+  if (c.overwrites_demonstration) c.args.overwrite_output_dir = true;
+  data::Dataset train_split, eval_split;
+  if (c.data_dir.empty()) {
+    data::Reviews reviews = data::generate_reviews({.seed = 42});
+    train_split = reviews.train.examples.dataset();
+    eval_split = reviews.validation.examples.dataset();
+  } else {
+    data::Sst2 sst2 = data::load_sst2(c.data_dir);
+    train_split = sst2.train.dataset();
+    eval_split = sst2.validation.dataset();
+  }
+  Job job(c);
+  const data::Dataset train_set = job.tokenize(train_split, c.max_train_samples);
+  const data::Dataset eval_set = job.tokenize(eval_split, c.max_eval_samples);
+  describe(c, job, train_set.size(), eval_set.size());
+
+  data::DataCollator collator;
+  if (c.pad_to_max_length)
+    collator = data::DataCollatorWithPadding(job.tokenizer, {.padding = "max_length", .max_length = job.max_length});
+  train::Trainer trainer({.model = *job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
+                          .tokenizer = &job.tokenizer, .data_collator = collator});
+  if (args.do_train) {
+    const train::TrainOutput output = trainer.train(args.resume_from_checkpoint);
     if (output.stopped_by_signal != 0) {
       std::printf(
           "stopped by signal %d at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
-          output.stopped_by_signal, static_cast<long long>(output.global_step), o.args.output_dir.c_str());
+          output.stopped_by_signal, number(output.global_step), args.output_dir.c_str());
       return 128 + output.stopped_by_signal;
     }
     trainer.save_model();
@@ -245,15 +123,68 @@ int run(Options& o) {
     trainer.save_metrics("train", metrics);
     trainer.save_state();
   }
-  if (o.do_eval) {
+  if (args.do_eval) {
     train::Metrics metrics = trainer.evaluate();
     metrics["eval_samples"] = static_cast<double>(eval_set.size());
-    if (!o.do_train) create_folders(o.args.output_dir);
+    if (!args.do_train) create_folders(args.output_dir);
     trainer.save_metrics("eval", metrics);
     std::printf("accuracy: %.4f\n", metrics.at("eval_accuracy"));
   }
-  if (o.do_train) std::printf("model: %s\n", o.args.output_dir.c_str());
+  if (args.do_train) std::printf("model: %s\n", args.output_dir.c_str());
   return 0;
+}
+
+std::vector<std::string> lines_of(std::istream& in) {
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    lines.push_back(line);
+  }
+  return lines;
+}
+
+/// One line for each sentence: label, its probability, the sentence, with tabs between them.
+int classify(const train::CommandLine& c) {
+  std::vector<std::string> sentences = c.sentences;
+  if (c.predict_file == "-") {
+    const std::vector<std::string> lines = lines_of(std::cin);
+    sentences.insert(sentences.end(), lines.begin(), lines.end());
+  } else if (!c.predict_file.empty()) {
+    if (!std::filesystem::is_regular_file(c.predict_file))
+      fail(ErrorCode::not_found, "predict_file ", c.predict_file, " is no file; give one with a sentence a line, or -");
+    std::ifstream file(c.predict_file, std::ios::binary);
+    if (!file) fail(ErrorCode::io, "predict_file ", c.predict_file, " cannot be read");
+    const std::vector<std::string> lines = lines_of(file);
+    sentences.insert(sentences.end(), lines.begin(), lines.end());
+  }
+  Job job(c);
+  const data::Dataset dataset =
+      job.tokenize(data::Dataset(data::Columns{{"sentence", data::Column(sentences)}}), std::nullopt);
+  train::TrainingArguments args = c.args;
+  args.eval_strategy = args.save_strategy = "no";
+  args.save_total_limit.reset();
+  train::Trainer trainer({.model = *job.model, .args = args, .tokenizer = &job.tokenizer});
+  const std::vector<float> logits = trainer.predict(dataset).predictions;
+  const auto labels = static_cast<std::size_t>(job.model->config.num_labels);
+  for (std::size_t i = 0; i < sentences.size(); ++i) {
+    const std::span<const float> row = std::span(logits).subspan(i * labels, labels);
+    const auto best = std::max_element(row.begin(), row.end());
+    double sum = 0;
+    for (const float logit : row) sum += std::exp(static_cast<double>(logit - *best));
+    std::printf("%s\t%.4f\t%s\n", job.model->config.label_name(best - row.begin()).c_str(), 1 / sum,
+                sentences[i].c_str());
+  }
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  const std::optional<train::CommandLine> c = train::parse_command_line(argc, argv);
+  if (!c) return 0;
+  Runtime& runtime = Runtime::instance();
+  if (c->num_threads > 0) runtime.set_num_threads(static_cast<int>(c->num_threads));
+  if (!c->cpu_isa.empty())
+    runtime.set_cpu_isa(c->cpu_isa == "avx2" ? kernels::CpuIsa::avx2 : kernels::CpuIsa::avx512);
+  return c->only_classifies() ? classify(*c) : fine_tune(*c);
 }
 
 }  // namespace
@@ -262,29 +193,8 @@ int main(int argc, char** argv) {
   // A reader that went away, or a file size limit, is an error of the call that wrote, not the end of the run.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
-  Options options;
-  // The defaults depend on what is trained, so that is looked up before the other options are read.
-  const bool real_data = std::any_of(argv + 1, argv + argc, [](const char* arg) {
-    return std::string_view(arg).starts_with("--data_dir");
-  });
-  options.args = real_data ? sst2_defaults() : review_defaults();
-  CLI::App app(
-      "Fine-tunes BERT for sentence classification. Without options: trains a small BERT on generated reviews.",
-      "sst2");
-  app.option_defaults()->always_capture_default();
-  add_options(app, options);
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& help) {
-    return app.exit(help);
-  } catch (const CLI::ParseError& error) {
-    std::fprintf(stderr, "sst2: %s; sst2 --help lists the options\n", error.what());
-    return 2;
-  }
-  options.output_dir_given = app.count("--output_dir") > 0;
-  try {
-    check_written_values(app);
-    const int code = run(options);
+    const int code = run(argc, argv);
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
     std::fprintf(stderr, "sst2: the run is complete, but standard output could not be written\n");
     return 1;

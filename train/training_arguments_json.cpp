@@ -1,9 +1,9 @@
 // Arguments as JSON: one list of the fields serves reading and writing.
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "core/error.h"
+#include "train/nearest_name.h"
 #include "train/training_arguments.h"
 
 namespace sinter::train {
@@ -114,33 +114,14 @@ void read(const Json& json, const char* name, std::optional<T>& value) {
   }
 }
 
-/// Levenshtein's distance: the insertions, deletions and replacements between two names.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
 void refuse_unknown(const Json& json) {
   std::vector<std::string> known;
   const TrainingArguments defaults;
   for_each_field(defaults, [&](const char* name, const auto&) { known.emplace_back(name); });
   for (const auto& [key, value] : json.items()) {
-    const std::string& name = key;  // a lambda cannot capture a structured binding
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
-      return edit_distance(a, name) < edit_distance(b, name);
-    });
-    fail(ErrorCode::usage, "\"", name.substr(0, 100), "\" is no training argument; the nearest one is ", *nearest);
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    fail(ErrorCode::usage, "\"", key.substr(0, 100), "\" is no training argument; the nearest one is ",
+         nearest_name(key, known));
   }
 }
 

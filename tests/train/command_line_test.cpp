@@ -1,0 +1,139 @@
+#include "train/command_line.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "core/error.h"
+
+namespace sinter::train {
+namespace {
+
+std::optional<CommandLine> parse(std::vector<std::string> words) {
+  words.insert(words.begin(), "sst2");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  return parse_command_line(static_cast<int>(argv.size()), argv.data());
+}
+
+std::string refusal(const std::vector<std::string>& words) {
+  try {
+    parse(words);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+class ConfigFile {
+ public:
+  explicit ConfigFile(const std::string& text) { std::ofstream(path_) << text; }
+  ~ConfigFile() { std::filesystem::remove(path_); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = ::testing::TempDir() + "sinter_command_line.json";
+};
+
+TEST(CommandLine, DefaultsFollowTheJob) {
+  const CommandLine reviews = *parse({});
+  EXPECT_TRUE(reviews.args.do_train && reviews.args.do_eval && !reviews.args.do_predict);
+  EXPECT_EQ(reviews.args.num_train_epochs, 12);
+  EXPECT_TRUE(reviews.overwrites_demonstration);
+  const CommandLine sst2 = *parse({"--data_dir", "SST-2", "--model_name_or_path", "bert", "--do_eval"});
+  EXPECT_TRUE(!sst2.args.do_train && sst2.args.do_eval);
+  EXPECT_EQ(sst2.args.learning_rate, 2e-5);
+  EXPECT_EQ(sst2.args.warmup_ratio, 0);
+  EXPECT_FALSE(sst2.overwrites_demonstration);
+  EXPECT_FALSE(parse({"--output_dir", "x"})->overwrites_demonstration);
+}
+
+TEST(CommandLine, FlagsAreWrittenAsHuggingFaceWritesThem) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"--load_best_model_at_end"},
+                                                {"--load_best_model_at_end", "True"},
+                                                {"--load_best_model_at_end=true"}})
+    EXPECT_TRUE(parse(words)->args.load_best_model_at_end) << words.back();
+  EXPECT_FALSE(parse({"--logging_first_step", "False"})->args.logging_first_step);
+  EXPECT_TRUE(parse({"--no_cuda"})->args.use_cpu);
+  EXPECT_EQ(parse({"--greater_is_better", "False"})->args.greater_is_better, false);
+}
+
+TEST(CommandLine, OptionsWinOverTheFileAndTheFileOverDefaults) {
+  const ConfigFile file(R"({"learning_rate": 1e-4, "max_seq_length": 64, "per_device_train_batch_size": 4})");
+  const CommandLine c = *parse({"--config", file.path(), "--learning_rate", "3e-4"});
+  EXPECT_EQ(c.args.learning_rate, 3e-4);
+  EXPECT_EQ(c.max_seq_length, 64);
+  EXPECT_EQ(c.args.per_device_train_batch_size, 4);
+  EXPECT_EQ(c.args.num_train_epochs, 12);
+}
+
+TEST(CommandLine, AFileMayNameTheData) {
+  const ConfigFile file(R"({"data_dir": "SST-2", "model_name_or_path": "bert", "output_dir": "o"})");
+  const CommandLine c = *parse({"--config=" + file.path()});
+  EXPECT_EQ(c.data_dir, "SST-2");
+  EXPECT_EQ(c.args.num_train_epochs, 3);
+}
+
+TEST(CommandLine, ItsOwnDefaultsGiveWayWithoutAWord) {
+  const TrainingArguments older = parse({"--evaluation_strategy", "steps", "--eval_steps", "5"})->args;
+  EXPECT_EQ(older.resolved().eval_strategy, "steps");
+  EXPECT_TRUE(parse({"--max_steps", "5", "--lr_scheduler_type", "constant", "--save_strategy", "no"})
+                  ->args.warnings().empty());
+  EXPECT_FALSE(parse({"--max_steps", "5", "--num_train_epochs", "2"})->args.warnings().empty());
+}
+
+TEST(CommandLine, SentencesAloneAreClassified) {
+  const CommandLine c = *parse({"--model_name_or_path", "m", "--sentence", "a b", "--sentence", "c"});
+  EXPECT_TRUE(c.only_classifies());
+  EXPECT_EQ(c.sentences, (std::vector<std::string>{"a b", "c"}));
+  EXPECT_FALSE(c.args.do_train || c.args.do_eval);
+}
+
+TEST(CommandLine, RefusesInOneSentence) {
+  const struct {
+    std::vector<std::string> words;
+    std::string sentence;
+  } rows[] = {
+      {{"--learning_rat", "1"}, "--learning_rat is no option; the nearest one is --learning_rate"},
+      {{"--num_train_epoch=1"}, "--num_train_epoch is no option; the nearest one is --num_train_epochs"},
+      {{"SST-2"}, "\"SST-2\" belongs to no option; sst2 --help lists the options"},
+      {{"--seed", "-1"}, "--seed"},
+      {{"--seed", ""}, "--seed is \"\", it must be an integer of at least 0"},
+      {{"--max_steps", "9223372036854775808"}, "--max_steps"},
+      {{"--learning_rate", "1e999"}, "--learning_rate"},
+      {{"--max_seq_length", "2"}, "max_seq_length is 2, it must be at least 3"},
+      {{"--max_train_samples", "0"}, "max_train_samples is 0, it must be at least 1"},
+      {{"--cpu_isa", "sse"}, "cpu_isa is \"sse\", it must be avx2 or avx512"},
+      {{"--num_threads", "257"}, "num_threads is 257, it must lie between 1 and 256"},
+      {{"--data_dir", "SST-2"}, "--data_dir needs --model_name_or_path"},
+      {{"--do_predict"}, "--do_predict labels the test split of --data_dir"},
+      {{"--sentence", "a"}, "to classify sentences give a fine-tuned model as --model_name_or_path"},
+      {{"--model_name_or_path", "m", "--sentence", "a", "--do_eval"}, "classify with a model that is there"},
+      {{"--do_eval", "--resume_from_checkpoint", "true"}, "resume_from_checkpoint goes on training"},
+      {{"--lr_scheduler_kwargs", "{"}, "--lr_scheduler_kwargs"},
+  };
+  for (const auto& row : rows) {
+    const std::string said = refusal(row.words);
+    EXPECT_NE(said.find(row.sentence), std::string::npos) << row.words.front() << ": " << said;
+  }
+}
+
+TEST(CommandLine, RefusesAFileInOneSentence) {
+  const std::pair<const char*, const char*> rows[] = {
+      {R"({"learning_rat": 1e-4})", "\"learning_rat\" is no training argument; the nearest one is learning_rate"},
+      {R"({"max_seq_length": "64"})", "max_seq_length is \"64\", it must be an integer"},
+      {R"({"learning_rate": true})", "learning_rate"},
+      {R"([1])", "object"},
+      {R"({"seed": 1, "seed": 2})", "seed"},
+  };
+  for (const auto& [text, sentence] : rows) {
+    const ConfigFile file(text);
+    const std::string said = refusal({"--config", file.path()});
+    EXPECT_NE(said.find(sentence), std::string::npos) << text << ": " << said;
+  }
+  EXPECT_NE(refusal({"--config", "/nowhere.json"}).find("/nowhere.json"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace sinter::train
