@@ -1,177 +1,142 @@
 #include "data/glue.h"
 
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
+#include <charconv>
 #include <filesystem>
-#include <fstream>
-#include <string_view>
+#include <functional>
+#include <optional>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
-#include "data/utf8.h"
+#include "core/io/files.h"
+#include "core/log.h"
+#include "data/delimited.h"
+#include "data/zip.h"
 
 namespace sinter::data {
 
+namespace fs = std::filesystem;
+
+const char* const kHowToGetSst2 =
+    "GLUE publishes it: curl -LO https://dl.fbaipublicfiles.com/glue/data/SST-2.zip, and then data_dir is SST-2.zip";
+
 namespace {
 
-std::string read_whole_file(const std::string& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    fail(ErrorCode::not_found, "The data file ", path, " does not exist.");
-  }
-  if (std::filesystem::is_directory(path, ignored)) {
-    fail(ErrorCode::io, "The data file ", path, " is a folder.");
-  }
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes;
-  std::vector<char> chunk(1 << 20);
-  while (file.read(chunk.data(), static_cast<std::streamsize>(chunk.size())) || file.gcount() > 0) {
-    bytes.append(chunk.data(), static_cast<std::size_t>(file.gcount()));
-  }
-  if (!file.eof()) {
-    fail(ErrorCode::io, "The data file ", path, " cannot be read: ", std::strerror(errno != 0 ? errno : EIO), ".");
-  }
-  return bytes;
+struct Split {
+  const char* name;
+  const char* file;
+};
+constexpr Split kSplits[] = {{"train", "train.tsv"}, {"validation", "dev.tsv"}, {"test", "test.tsv"}};
+
+// The first characters of a value for a message, control bytes replaced.
+std::string printable(const std::string& text) {
+  std::string result = text.substr(0, 40);
+  for (char& c : result) c = static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  return text.size() > 40 ? result + "..." : result;
 }
 
-// A field and where it starts in its line (0-based, bytes).
-struct Field {
-  std::string_view text;
-  std::size_t start;
-};
+std::int64_t parse_label(DelimitedReader& reader, std::size_t column, bool test) {
+  const std::string& text = reader.field(column);
+  if (text == "0" || text == "1") return text[0] - '0';
+  if (test && text == "-1") return -1;
+  reader.refuse(column, "the label \"", printable(text), "\" is not one of 0 (negative) and 1 (positive)",
+                test ? ", nor -1 (unknown)" : "");
+}
 
-class TsvReader {
- public:
-  TsvReader(const std::string& path, const TsvOptions& options) : path_(path), options_(options) {}
+std::int64_t parse_index(DelimitedReader& reader, std::size_t column) {
+  const std::string& text = reader.field(column);
+  std::int64_t value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || stop != text.data() + text.size())
+    reader.refuse(column, "the index \"", printable(text), "\" is not an integer");
+  return value;
+}
 
-  Examples read(std::string_view bytes) {
-    if (bytes.starts_with("\xEF\xBB\xBF")) bytes.remove_prefix(3);
-    bool header = true;
-    while (!bytes.empty()) {
-      ++line_;
-      const std::size_t end = bytes.find('\n');
-      std::string_view line = bytes.substr(0, end);
-      bytes.remove_prefix(end == std::string_view::npos ? bytes.size() : end + 1);
-      if (line.ends_with('\r')) line.remove_suffix(1);
-      if (line.empty()) continue;
-      check_utf8(line);
-      split(line);
-      header ? read_header() : read_row(line);
-      header = false;
-    }
-    if (header) {
-      line_ = 1;
-      refuse(0, "the file has no header line; the first line must name the columns");
-    }
-    return std::move(examples_);
+Dataset read_split(const std::string& source, const std::string& bytes, bool test, bool strict_utf8) {
+  DelimitedReader reader(source, bytes, {.strict_utf8 = strict_utf8});
+  const std::size_t sentence = reader.column("sentence");
+  std::optional<std::size_t> label, index;
+  if (!test || reader.has_column("label")) label = reader.column("label");
+  if (test && reader.has_column("index")) index = reader.column("index");
+  Column::Texts sentences;
+  Column::Integers labels, indices;
+  std::int64_t empty = 0;
+  while (reader.next()) {
+    indices.push_back(index ? parse_index(reader, *index) : static_cast<std::int64_t>(indices.size()));
+    labels.push_back(label ? parse_label(reader, *label, test) : -1);
+    sentences.push_back(std::move(reader.field(sentence)));
+    empty += sentences.back().find_first_not_of(' ') == std::string::npos ? 1 : 0;
   }
+  if (sentences.empty()) fail(ErrorCode::bad_input, source, " has a header but no rows");
+  if (empty > 0)
+    log_info(source + ": " + std::to_string(empty) +
+             (empty == 1 ? " sentence is empty; it is" : " sentences are empty; they are") + " kept, as [CLS] [SEP]");
+  reader.report_dropped();
+  return Dataset({{"sentence", std::move(sentences)}, {"label", std::move(labels)}, {"idx", std::move(indices)}},
+                 {{"label", {{"negative", "positive"}}}});
+}
 
- private:
-  template <class... Parts>
-  [[noreturn]] void refuse(std::size_t offset, const Parts&... parts) const {
-    fail(ErrorCode::bad_input, path_, ":", line_, ":", offset + 1, ": ", parts..., ".");
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+bool has_split(const fs::path& folder) {
+  return std::any_of(std::begin(kSplits), std::end(kSplits),
+                     [&](const Split& split) { return is_there(folder / split.file); });
+}
+
+DatasetDict read_folder(const fs::path& folder, bool strict_utf8) {
+  std::map<std::string, Dataset> splits;
+  for (const auto& [name, file] : kSplits) {
+    const fs::path path = folder / file;
+    if (!is_there(path)) continue;
+    const std::string bytes = read_file(path, kMaxTableBytes);
+    splits.emplace(name, read_split(path.string(), bytes, std::string(name) == "test", strict_utf8));
   }
+  return splits;
+}
 
-  void check_utf8(std::string_view line) const {
-    if (!options_.strict_utf8) return;
-    const std::size_t at = first_invalid_utf8(line);
-    if (at < line.size()) refuse(at, "this byte is not valid UTF-8");
+// The name of a file at the top of the archive or in one of its folders; GLUE's has all files in SST-2/.
+std::optional<std::string> find_file(const ZipArchive& archive, const fs::path& path, const std::string& file) {
+  std::optional<std::string> found;
+  for (const std::string& name : archive.names()) {
+    const std::size_t slash = name.find('/');
+    if (name != file && (slash == std::string::npos || name.substr(slash + 1) != file)) continue;
+    if (found)
+      fail(ErrorCode::bad_input, path.string(), ": \"", *found, "\" and \"", name,
+           "\" are both there; an archive holds one data set");
+    found = name;
   }
+  return found;
+}
 
-  void split(std::string_view line) {
-    fields_.clear();
-    std::size_t start = 0;
-    for (;;) {
-      const std::size_t tab = line.find('\t', start);
-      fields_.push_back({line.substr(start, tab - start), start});
-      if (tab == std::string_view::npos) return;
-      start = tab + 1;
-    }
-  }
-
-  // Index of a column, or -1. Twice the same name would make the choice a guess.
-  int find_column(const std::string& name) const {
-    int found = -1;
-    for (std::size_t i = 0; i < fields_.size(); ++i) {
-      if (fields_[i].text != name) continue;
-      if (found >= 0) refuse(fields_[i].start, "the column \"", name, "\" is there twice");
-      found = static_cast<int>(i);
-    }
-    return found;
-  }
-
-  void read_header() {
-    columns_ = fields_.size();
-    sentence_ = find_column(options_.sentence_column);
-    label_ = find_column(options_.label_column);
-    if (sentence_ < 0) refuse(0, "the header has no column \"", options_.sentence_column, "\"");
-    if (label_ < 0 && !options_.allow_unlabelled) {
-      refuse(0, "the header has no column \"", options_.label_column, "\"");
-    }
-  }
-
-  void read_row(std::string_view line) {
-    if (fields_.size() < columns_) {
-      refuse(line.size(), "the row ends after ", fields_.size(), " of ", columns_, " fields");
-    }
-    if (fields_.size() > columns_) {
-      refuse(fields_[columns_].start, "the row has ", fields_.size(), " fields where the header has ", columns_);
-    }
-    std::string_view sentence = fields_[static_cast<std::size_t>(sentence_)].text;
-    while (sentence.ends_with(' ')) sentence.remove_suffix(1);
-    const std::int64_t label = label_ < 0 ? -1 : parse_label(fields_[static_cast<std::size_t>(label_)]);
-    examples_.sentence.emplace_back(sentence);
-    examples_.label.push_back(label);
-    examples_.empty_sentences += sentence.empty() ? 1 : 0;
-  }
-
-  std::int64_t parse_label(const Field& field) const {
-    if (options_.allow_unlabelled && field.text == "-1") return -1;
-    std::int64_t value = 0;
-    bool good = !field.text.empty() && field.text.size() <= 9 && (field.text.size() == 1 || field.text[0] != '0');
-    for (const char c : field.text.substr(0, 9)) {
-      good = good && c >= '0' && c <= '9';
-      value = value * 10 + (c - '0');
-    }
-    if (!good || value >= options_.num_labels) {
-      refuse(field.start, "the label \"", printable(field.text), "\" is not one of 0 to ", options_.num_labels - 1,
-             options_.allow_unlabelled ? ", nor -1" : "");
-    }
-    return value;
-  }
-
-  // The first characters of a value for an error message, control bytes replaced.
-  static std::string printable(std::string_view text) {
-    std::string result(text.substr(0, 40));
-    for (char& c : result) c = static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
-    return text.size() > 40 ? result + "..." : result;
-  }
-
-  const std::string& path_;
-  const TsvOptions& options_;
-  Examples examples_;
-  std::vector<Field> fields_;
-  std::size_t columns_ = 0;
-  std::int64_t line_ = 0;
-  int sentence_ = -1;
-  int label_ = -1;
-};
+DatasetDict read_zip(const fs::path& path, bool strict_utf8) {
+  const ZipArchive archive(path);
+  std::map<std::string, Dataset> splits;
+  for (const auto& [name, file] : kSplits)
+    if (const auto found = find_file(archive, path, file))
+      splits.emplace(name, read_split(path.string() + "/" + *found, archive.read(*found, kMaxTableBytes),
+                                      std::string(name) == "test", strict_utf8));
+  if (splits.empty())
+    fail(ErrorCode::not_found, path.string(), " holds none of train.tsv, dev.tsv and test.tsv; ", kHowToGetSst2);
+  return splits;
+}
 
 }  // namespace
 
-Examples read_tsv(const std::string& path, const TsvOptions& options) {
-  return TsvReader(path, options).read(read_whole_file(path));
-}
-
-Sst2 load_sst2(const std::string& folder) {
-  const auto load = [&](const char* name) {
-    const std::string path = (std::filesystem::path(folder) / name).string();
-    Examples examples = read_tsv(path);
-    if (examples.size() == 0) fail(ErrorCode::bad_input, path, " has a header but no rows.");
-    return examples;
-  };
-  return {load("train.tsv"), load("dev.tsv")};
+DatasetDict load_sst2(const std::string& data_dir, bool strict_utf8) {
+  const fs::path path = data_dir;
+  std::error_code ignored;
+  if (!is_there(path)) fail(ErrorCode::not_found, "data_dir ", data_dir, " does not exist; ", kHowToGetSst2);
+  if (!fs::is_directory(path, ignored)) return read_zip(path, strict_utf8);
+  for (const fs::path& folder : {path, path / "SST-2"})
+    if (has_split(folder)) return read_folder(folder, strict_utf8);
+  if (is_there(path / "SST-2.zip")) return read_zip(path / "SST-2.zip", strict_utf8);
+  fail(ErrorCode::not_found, "data_dir ", data_dir, " holds none of train.tsv, dev.tsv, test.tsv and SST-2.zip; ",
+       kHowToGetSst2);
 }
 
 }  // namespace sinter::data

@@ -1,7 +1,7 @@
 # Sourced by train/sst2.sh and tests/run.sh: installs what building needs. Usage: sinter_setup [package ...]
 # Packages that are missing are installed with apt when this is root (or sudo works without a password); else they are named.
 
-sinter_packages="g++ cmake ninja-build ccache libeigen3-dev nlohmann-json3-dev libcli11-dev libgtest-dev libbenchmark-dev"
+sinter_packages="g++ cmake ninja-build ccache libeigen3-dev nlohmann-json3-dev libcli11-dev zlib1g-dev libgtest-dev libbenchmark-dev"
 
 sinter_setup() {
   local missing="" package
