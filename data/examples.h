@@ -9,11 +9,10 @@
 
 namespace sinter::data {
 
-/// sentence[i] carries label[i]; both vectors have the same length. A label of -1 means unknown (GLUE's test splits).
+/// sentence[i] carries label[i]; both vectors have the same length.
 struct Examples {
   std::vector<std::string> sentence;
   std::vector<std::int64_t> label;
-  std::int64_t empty_sentences = 0;  ///< how many sentences have no characters; they are kept, as [CLS] [SEP]
 
   std::int64_t size() const { return static_cast<std::int64_t>(sentence.size()); }
   /// The columns sentence and label, whose classes are "negative" and "positive".

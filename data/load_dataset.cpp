@@ -101,7 +101,7 @@ DatasetDict load_dataset(const std::string& path, const std::string& name, const
 }
 
 DatasetDict load_dataset(const std::string& path, const LoadDatasetOptions& options) {
-  return load_dataset(path, "", options);
+  return load_dataset(path, std::string(), options);
 }
 
 }  // namespace sinter::data

@@ -1,6 +1,7 @@
 // Hugging Face's load_dataset, for the data sets that are served here from local files.
 #pragma once
 
+#include <concepts>
 #include <map>
 #include <string>
 
@@ -24,7 +25,12 @@ struct LoadDatasetOptions {
 /// the hub's names of the data set mean the first, too.
 ///
 /// ErrorCode::usage for a name that is not served, listing those that are, and for options that it does not take.
-DatasetDict load_dataset(const std::string& path, const std::string& name, const LoadDatasetOptions& options = {});
 DatasetDict load_dataset(const std::string& path, const LoadDatasetOptions& options = {});
+DatasetDict load_dataset(const std::string& path, const std::string& name, const LoadDatasetOptions& options);
+/// A template, so that braces in this place are always options.
+template <std::convertible_to<std::string> Name>
+DatasetDict load_dataset(const std::string& path, const Name& name) {
+  return load_dataset(path, std::string(name), LoadDatasetOptions());
+}
 
 }  // namespace sinter::data

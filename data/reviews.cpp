@@ -158,6 +158,12 @@ Reviews generate_reviews(const ReviewOptions& options) {
   return reviews;
 }
 
+DatasetDict review_dataset(const ReviewOptions& options) {
+  const Reviews reviews = generate_reviews(options);
+  return DatasetDict({{"train", reviews.train.examples.dataset()},
+                      {"validation", reviews.validation.examples.dataset()}});
+}
+
 std::vector<std::string> review_vocabulary() {
   // Words of the grammar that are no entries of their own, and the pieces that they split into.
   static constexpr std::string_view kSplitWords[] = {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "data/dataset.h"
 #include "data/examples.h"
 
 namespace sinter::data {
@@ -46,6 +47,9 @@ struct Reviews {
 /// pure function of the options. ErrorCode::usage for a negative size, for sizes above 40,000 and 4,000 (the
 /// grammar's room), and for a training split too small to contain the words that validation needs.
 Reviews generate_reviews(const ReviewOptions& options = {});
+
+/// The same as a data set: the splits "train" and "validation" with the columns sentence and label.
+DatasetDict review_dataset(const ReviewOptions& options = {});
 
 /// A WordPiece vocabulary for generate_reviews in the layout of BERT's vocab.txt, id = index: [PAD] [UNK] [CLS] [SEP]
 /// [MASK], punctuation, letters, ## letters, whole words, and pieces into which several words of the grammar split.

@@ -1,5 +1,6 @@
 #include "data/zip.h"
 
+#define ZLIB_CONST   // zlib reads its input and does not write it
 #include <zlib.h>
 
 #include <algorithm>

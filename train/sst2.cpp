@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/io/files.h"
 #include "core/runtime/runtime.h"
-#include "data/glue.h"
+#include "data/load_dataset.h"
 #include "data/reviews.h"
 #include "data/tokenizer.h"
 #include "nn/pretrained.h"
@@ -89,20 +89,14 @@ void describe(const train::CommandLine& c, const Job& job, std::int64_t train_si
 int fine_tune(train::CommandLine c) {
   const train::TrainingArguments& args = c.args;
   if (c.overwrites_demonstration) c.args.overwrite_output_dir = true;
-  data::Dataset train_split, eval_split;
-  if (c.data_dir.empty()) {
-    data::Reviews reviews = data::generate_reviews({.seed = 42});
-    train_split = reviews.train.examples.dataset();
-    eval_split = reviews.validation.examples.dataset();
-  } else {
-    data::Sst2 sst2 = data::load_sst2(c.data_dir);
-    train_split = sst2.train.dataset();
-    eval_split = sst2.validation.dataset();
-  }
+  const data::DatasetDict splits = c.data_dir.empty() ? data::review_dataset({.seed = 42})
+                                                      : data::load_dataset("glue", "sst2", {.data_dir = c.data_dir});
   Job job(c);
-  const data::Dataset train_set = job.tokenize(train_split, c.max_train_samples);
-  const data::Dataset eval_set = job.tokenize(eval_split, c.max_eval_samples);
-  describe(c, job, train_set.size(), eval_set.size());
+  std::optional<data::Dataset> train_set, eval_set;
+  if (args.do_train) train_set = job.tokenize(splits["train"], c.max_train_samples);
+  if (args.do_eval || args.eval_strategy != "no")
+    eval_set = job.tokenize(splits["validation"], c.max_eval_samples);
+  describe(c, job, train_set ? train_set->size() : 0, eval_set ? eval_set->size() : 0);
 
   data::DataCollator collator;
   if (c.pad_to_max_length)
@@ -119,13 +113,13 @@ int fine_tune(train::CommandLine c) {
     }
     trainer.save_model();
     train::Metrics metrics = output.metrics;
-    metrics["train_samples"] = static_cast<double>(train_set.size());
+    metrics["train_samples"] = static_cast<double>(train_set->size());
     trainer.save_metrics("train", metrics);
     trainer.save_state();
   }
   if (args.do_eval) {
     train::Metrics metrics = trainer.evaluate();
-    metrics["eval_samples"] = static_cast<double>(eval_set.size());
+    metrics["eval_samples"] = static_cast<double>(eval_set->size());
     if (!args.do_train) create_folders(args.output_dir);
     trainer.save_metrics("eval", metrics);
     std::printf("accuracy: %.4f\n", metrics.at("eval_accuracy"));
