@@ -17,6 +17,7 @@ enum class DrawPurpose : std::uint32_t {
   review_split = 0xFFFF0003u,
   dataset_order = 0xFFFF0004u,
   train_test_split = 0xFFFF0005u,
+  batch_order = 0xFFFF0006u,
 };
 
 /// The sequence of draws number `sequence` of `seed` and `purpose`; a pure function of the three.

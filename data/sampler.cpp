@@ -42,6 +42,67 @@ void RandomSampler::shuffle() {
   data::shuffle(std::span(order_), draws);
 }
 
+LengthGroupedSampler::LengthGroupedSampler(std::vector<std::int64_t> lengths, std::int64_t batch_size,
+                                           std::uint64_t seed)
+    : Sampler(static_cast<std::int64_t>(lengths.size())),
+      lengths_(std::move(lengths)),
+      batch_size_(batch_size),
+      seed_(seed) {
+  if (batch_size < 1) fail(ErrorCode::usage, "The batch size is ", batch_size, "; it must be at least 1.");
+  arrange();
+}
+
+void LengthGroupedSampler::set_epoch(std::int64_t epoch) {
+  check_epoch(epoch);
+  if (epoch == epoch_) return;
+  epoch_ = epoch;
+  arrange();
+}
+
+void LengthGroupedSampler::arrange() {
+  std::iota(order_.begin(), order_.end(), std::int64_t{0});
+  Draws draws(seed_, DrawPurpose::permutation, static_cast<std::uint64_t>(epoch_));
+  data::shuffle(std::span(order_), draws);
+  const auto longer = [&](std::int64_t a, std::int64_t b) {
+    return lengths_[static_cast<std::size_t>(a)] > lengths_[static_cast<std::size_t>(b)];
+  };
+  const std::int64_t batches = std::clamp<std::int64_t>(size() / batch_size_ / 4, 1, 50);
+  const std::int64_t group = std::min(batches * std::min(batch_size_, size()), size());
+  std::int64_t longest = 0;
+  for (std::int64_t begin = 0; begin < size(); begin += group) {
+    std::stable_sort(order_.begin() + begin, order_.begin() + std::min(begin + group, size()), longer);
+    if (longer(order_[static_cast<std::size_t>(begin)], order_[static_cast<std::size_t>(longest)])) longest = begin;
+  }
+  if (longest > 0) std::swap(order_[0], order_[static_cast<std::size_t>(longest)]);
+  shuffle_batches();
+}
+
+void LengthGroupedSampler::shuffle_batches() {
+  const std::int64_t whole = size() / batch_size_;
+  if (whole < 3) return;
+  std::vector<std::int64_t> batches(static_cast<std::size_t>(whole));
+  std::iota(batches.begin(), batches.end(), std::int64_t{0});
+  Draws draws(seed_, DrawPurpose::batch_order, static_cast<std::uint64_t>(epoch_));
+  data::shuffle(std::span(batches).subspan(1), draws);
+  const std::vector<std::int64_t> grouped = order_;
+  auto to = order_.begin();
+  for (const std::int64_t batch : batches) to = std::copy_n(grouped.begin() + batch * batch_size_, batch_size_, to);
+}
+
+std::vector<std::int64_t> sample_lengths(const Dataset& dataset, const std::string& length_column) {
+  if (dataset.has_column(length_column)) {
+    const Column& column = dataset.column(length_column);
+    if (!column.is_integer())
+      fail(ErrorCode::usage, "The column \"", length_column, "\" holds values of the kind ", column.kind(),
+           "; lengths are integers.");
+    return column.integers();
+  }
+  const Lists& ids = dataset.column("input_ids").lists();
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t row = 0; row < ids.size(); ++row) lengths.push_back(static_cast<std::int64_t>(ids[row].size()));
+  return lengths;
+}
+
 BatchSampler::BatchSampler(Sampler& sampler, std::int64_t batch_size, bool drop_last)
     : sampler_(sampler), batch_size_(batch_size), drop_last_(drop_last) {
   if (batch_size < 1) fail(ErrorCode::usage, "The batch size is ", batch_size, "; it must be at least 1.");

@@ -4,7 +4,10 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
+
+#include "data/dataset.h"
 
 namespace sinter::data {
 
@@ -44,6 +47,29 @@ class RandomSampler final : public Sampler {
   std::uint64_t seed_;
   std::int64_t epoch_ = 0;
 };
+
+/// Samples of like length side by side, so that padded batches hold few pads (HF's train_sampling_strategy
+/// "group_by_length"): a drawn permutation is cut into groups of min(size / (4 * batch_size), 50), at least one, batches;
+/// each group is sorted by descending length; the longest sample of all comes first, so that a lack of memory shows in
+/// step 1. Unlike in HF, the batches are then shuffled, all but the first and an incomplete last one, so that lengths do
+/// not rise and fall through the epoch. A function of (seed, epoch, lengths). Starts in epoch 0.
+class LengthGroupedSampler final : public Sampler {
+ public:
+  /// `batch_size`: samples of one update, all of its micro-batches together. ErrorCode::usage below 1.
+  LengthGroupedSampler(std::vector<std::int64_t> lengths, std::int64_t batch_size, std::uint64_t seed);
+  void set_epoch(std::int64_t epoch) override;
+
+ private:
+  void arrange();
+  void shuffle_batches();
+  std::vector<std::int64_t> lengths_;
+  std::int64_t batch_size_;
+  std::uint64_t seed_;
+  std::int64_t epoch_ = 0;
+};
+
+/// The values of the integer column `length_column` where it is there, else the numbers of input_ids.
+std::vector<std::int64_t> sample_lengths(const Dataset& dataset, const std::string& length_column = "length");
 
 /// Cuts a sampler's epoch into batches of `batch_size`; the last one is shorter, or absent with drop_last.
 class BatchSampler {

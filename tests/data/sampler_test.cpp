@@ -88,16 +88,83 @@ TEST(Sampler, Batches) {
   EXPECT_THROW(keep.batch_indices(-1), Error);
 }
 
-// Lengths of HF's loaders in its own tests: 66 and 74 samples at batch sizes 16 and 32.
-TEST(Sampler, BatchCountsOfHuggingFace) {
-  const struct {
-    std::int64_t size, batch, keep, drop;
-  } rows[] = {{66, 16, 5, 4}, {66, 32, 3, 2}, {74, 16, 5, 4}, {74, 32, 3, 2}, {64, 16, 4, 4}, {67349, 16, 4210, 4209}};
-  for (const auto& row : rows) {
-    SequentialSampler sampler(row.size);
-    EXPECT_EQ(BatchSampler(sampler, row.batch).size(), row.keep);
-    EXPECT_EQ(BatchSampler(sampler, row.batch, true).size(), row.drop);
+std::vector<std::int64_t> grouped(const std::vector<std::int64_t>& lengths, std::int64_t batch, std::uint64_t seed,
+                                  std::int64_t epoch = 0) {
+  LengthGroupedSampler sampler(lengths, batch, seed);
+  sampler.set_epoch(epoch);
+  return {sampler.order().begin(), sampler.order().end()};
+}
+
+std::vector<std::int64_t> drawn_lengths(std::int64_t size, std::uint32_t bound) {
+  Draws draws(5, DrawPurpose::permutation, 0);
+  std::vector<std::int64_t> lengths;
+  for (std::int64_t i = 0; i < size; ++i) lengths.push_back(draws.below(bound));
+  return lengths;
+}
+
+// hf_trainer.md, section 6, number 12: the seed alone decides the order, whatever else has drawn from it.
+TEST(HfBehaviour, N12_DataSeedAloneDecidesTheOrder) {
+  const std::vector<std::int64_t> lengths = drawn_lengths(200, 60);
+  const auto random = order_of(200, 1, 2), by_length = grouped(lengths, 8, 1, 2);
+  Draws(1, DrawPurpose::review, 2).next();
+  EXPECT_EQ(order_of(200, 1, 2), random);
+  EXPECT_EQ(grouped(lengths, 8, 1, 2), by_length);
+  EXPECT_NE(order_of(200, 2, 2), random);
+  EXPECT_NE(grouped(lengths, 8, 2, 2), by_length);
+  EXPECT_NE(grouped(lengths, 8, 1, 3), by_length);
+}
+
+// Number 32, for one rank.
+TEST(HfBehaviour, N32_LengthGroupedOrderStartsWithTheLongest) {
+  for (const std::int64_t size : {1, 2, 7, 16, 33, 100, 1000, 5000})
+    for (const std::int64_t batch : {1, 4, 16, 64, 10'000}) {
+      const std::vector<std::int64_t> lengths = drawn_lengths(size, 50);
+      std::vector<std::int64_t> order = grouped(lengths, batch, 3);
+      EXPECT_EQ(lengths[static_cast<std::size_t>(order[0])], *std::max_element(lengths.begin(), lengths.end()));
+      std::sort(order.begin(), order.end());
+      std::vector<std::int64_t> expected(static_cast<std::size_t>(size));
+      std::iota(expected.begin(), expected.end(), std::int64_t{0});
+      EXPECT_EQ(order, expected) << size << " in batches of " << batch;
+    }
+}
+
+// 4000 samples in batches of 8: groups of 50 batches, each of which spans few lengths.
+TEST(Sampler, LengthGroupedBatchesHoldLikeLengthsInNoOrderOfLengths) {
+  const std::vector<std::int64_t> lengths = drawn_lengths(4003, 60);
+  const std::vector<std::int64_t> order = grouped(lengths, 8, 3);
+  const auto length = [&](std::size_t i) { return lengths[static_cast<std::size_t>(order[i])]; };
+  std::int64_t pads = 0, falls = 0;
+  for (std::size_t first = 8; first < 4000; first += 8) {   // the first batch holds the longest of all beside its own
+    const std::int64_t longest = length(first);
+    for (std::size_t i = first; i < first + 8; ++i) {
+      EXPECT_LE(length(i), longest);   // descending inside a batch
+      pads += longest - length(i);
+    }
+    falls += first > 8 && longest < length(first - 8) ? 1 : 0;
   }
+  EXPECT_LT(pads, 4000 * 1);   // a random order has 4000 * (53 - 29.5)
+  // Sorted groups would fall 490 times. A random order falls in half of its 498 steps, less one in 60 ties; the variance
+  // of the number of descents of n values is (n + 1) / 12, so 20 are 3 standard deviations.
+  EXPECT_NEAR(falls, 245, 20);
+  LengthGroupedSampler sampler(lengths, 8, 3);
+  sampler.set_epoch(4);
+  sampler.set_epoch(0);
+  EXPECT_TRUE(std::equal(order.begin(), order.end(), sampler.order().begin()));
+}
+
+TEST(Sampler, LengthGroupedOrderIsPinned) {
+  EXPECT_EQ(grouped({3, 9, 1, 7, 5, 2, 8, 6, 4, 9}, 2, 42),
+            (std::vector<std::int64_t>{1, 2, 3, 7, 6, 4, 8, 0, 9, 5}));
+}
+
+TEST(Sampler, LengthsOfSamples) {
+  Lists ids;
+  for (const int length : {2, 0, 3}) ids.push_back(std::vector<std::int32_t>(static_cast<std::size_t>(length), 7));
+  const Columns columns{{"input_ids", ids}, {"size", Column::Integers{5, 6, 7}}};
+  EXPECT_EQ(sample_lengths(Dataset(columns)), (std::vector<std::int64_t>{2, 0, 3}));
+  EXPECT_EQ(sample_lengths(Dataset(columns), "size"), (std::vector<std::int64_t>{5, 6, 7}));
+  EXPECT_THROW(sample_lengths(Dataset(columns), "input_ids"), Error);
+  EXPECT_THROW(sample_lengths(Dataset({{"size", Column::Integers{5}}})), Error);
 }
 
 TEST(Sampler, EmptyAndWrongSizes) {
@@ -106,6 +173,8 @@ TEST(Sampler, EmptyAndWrongSizes) {
   EXPECT_THROW(SequentialSampler(-1), Error);
   EXPECT_THROW(RandomSampler(std::int64_t{1} << 32, 0), Error);
   EXPECT_THROW(BatchSampler(empty, 0), Error);
+  EXPECT_THROW(LengthGroupedSampler({1}, 0, 0), Error);
+  EXPECT_EQ(LengthGroupedSampler({}, 4, 0).size(), 0);
   EXPECT_THROW(empty.set_epoch(-1), Error);
 }
 
