@@ -63,9 +63,6 @@ class BertTokenizer {
   /// The same for one text or pair; the row's ids, types and mask.
   Encoding encode(std::string_view text, const TokenizeOptions& options = {}) const;
   Encoding encode(std::string_view text, std::string_view text_pair, const TokenizeOptions& options = {}) const;
-  /// encode() of each text, on `threads` threads (at least 1); the result does not depend on their number.
-  std::vector<Encoding> encode_batch(std::span<const std::string> texts, const TokenizeOptions& options = {},
-                                     int threads = 1) const;
   /// The tokens of a text, without the special tokens that encode() adds.
   std::vector<std::string> tokens(std::string_view text) const;
 

@@ -230,14 +230,10 @@ class BatchBuilder {
 
 std::vector<std::string_view> views(std::span<const std::string> texts) { return {texts.begin(), texts.end()}; }
 
-Encoding row(const BatchEncoding& batch, std::int64_t index) {
-  const auto list = [&](const Lists& lists) {
-    const std::span<const std::int32_t> values = lists[index];
-    return std::vector<std::int32_t>(values.begin(), values.end());
-  };
-  Encoding encoding{.ids = list(batch.input_ids)};
-  if (batch.token_type_ids) encoding.token_type_ids = list(*batch.token_type_ids);
-  if (batch.attention_mask) encoding.attention_mask = list(*batch.attention_mask);
+Encoding only_row(BatchEncoding batch) {
+  Encoding encoding{.ids = std::move(batch.input_ids.values)};
+  if (batch.token_type_ids) encoding.token_type_ids = std::move(batch.token_type_ids->values);
+  if (batch.attention_mask) encoding.attention_mask = std::move(batch.attention_mask->values);
   return encoding;
 }
 
@@ -284,24 +280,12 @@ BatchEncoding BertTokenizer::operator()(std::span<const std::string> texts, std:
 }
 
 Encoding BertTokenizer::encode(std::string_view text, const TokenizeOptions& options) const {
-  return row(encode_rows({&text, 1}, std::nullopt, options), 0);
+  return only_row(encode_rows({&text, 1}, std::nullopt, options));
 }
 
 Encoding BertTokenizer::encode(std::string_view text, std::string_view text_pair,
                                const TokenizeOptions& options) const {
-  return row(encode_rows({&text, 1}, std::span<const std::string_view>(&text_pair, 1), options), 0);
-}
-
-std::vector<Encoding> BertTokenizer::encode_batch(std::span<const std::string> texts, const TokenizeOptions& options,
-                                                  int threads) const {
-  if (threads < 1) fail(ErrorCode::usage, "encode_batch was given ", threads, " threads; it needs at least 1.");
-  TokenizeOptions with_threads = options;
-  with_threads.num_threads = threads;
-  const BatchEncoding batch = (*this)(texts, with_threads);
-  std::vector<Encoding> encodings;
-  encodings.reserve(texts.size());
-  for (std::int64_t i = 0; i < batch.size(); ++i) encodings.push_back(row(batch, i));
-  return encodings;
+  return only_row(encode_rows({&text, 1}, std::span<const std::string_view>(&text_pair, 1), options));
 }
 
 }  // namespace sinter::data

@@ -126,21 +126,6 @@ TEST(Tokenizer, Truncation) {
   EXPECT_THROW(tokenizer().encode("a", "b", {.truncation = true, .max_length = 2}), Error);
 }
 
-TEST(Tokenizer, BatchEqualsSingleForAnyThreadCount) {
-  Words texts;
-  for (int i = 0; i < 777; ++i) texts.push_back(std::string(static_cast<std::size_t>(i % 13), 'a') + " low, running ?");
-  for (const int threads : {1, 2, 4, 33}) {
-    const auto batch = tokenizer().encode_batch(texts, {.truncation = true, .max_length = 6}, threads);
-    ASSERT_EQ(batch.size(), texts.size());
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-      EXPECT_EQ(batch[i].ids, tokenizer().encode(texts[i], {.truncation = true, .max_length = 6}).ids);
-    }
-  }
-  EXPECT_TRUE(tokenizer().encode_batch({}, {}, 4).empty());
-  EXPECT_THROW(tokenizer().encode_batch(texts, {}, 0), Error);
-  EXPECT_THROW(tokenizer().encode_batch(texts, {.truncation = true, .max_length = 1}, 2), Error);
-}
-
 TEST(Tokenizer, Decode) {
   EXPECT_EQ(tokenizer().decode(Ids{1, 10, 11, 12, 14, 25, 2}), "[CLS] running, low? [SEP]");
   EXPECT_EQ(tokenizer().decode(Ids{1, 10, 11, 12, 14, 18, 2}, true), "running, low.");
