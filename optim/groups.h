@@ -1,7 +1,10 @@
 // Which parameters weight decay touches.
 #pragma once
 
-#include "optim/adamw.h"
+#include <string>
+#include <vector>
+
+#include "optim/optimizer.h"
 
 namespace sinter::optim {
 

@@ -1,0 +1,67 @@
+// What every optimizer is.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/flat_parameters.h"
+#include "core/parameter.h"
+
+namespace sinter::optim {
+
+/// Parameters that share their weight decay; lr_scale multiplies the learning rate (layer-wise decay and the like).
+struct ParameterGroup {
+  ParameterList parameters;
+  double weight_decay = 0;
+  double lr_scale = 1;
+};
+
+/// Moves the parameters into FlatParameters at construction. Results do not depend on the number of threads.
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  void zero_grad() { flat_.zero_grad(); }
+  /// One update with the gradients times `clip_coefficient` (see optim/clip.h); a coefficient that is not finite is an
+  /// Error(usage), and nothing is written. Parameters that got no gradient count as having a gradient of zero.
+  void step(double clip_coefficient = 1);
+
+  void set_lr(double lr) { lr_ = lr; }
+  double lr() const { return lr_; }
+  /// Updates done.
+  std::int64_t steps() const { return steps_; }
+  FlatParameters& parameters() { return flat_; }
+
+  /// The state by name, "<state>.<parameter>", as views in the parameters' shapes.
+  std::vector<std::pair<std::string, Tensor>> state_tensors();
+  /// Reads every state through `read` and takes `steps` as the number of updates done. Error(bad_input) when a shape
+  /// or dtype differs.
+  void load_state(const std::function<Tensor(const std::string& name)>& read, std::int64_t steps);
+
+ protected:
+  /// `name` stands in messages, `states` are FlatParameters' buffers that a checkpoint keeps. Empty groups are left
+  /// out. Error(usage) for a learning rate or a weight decay that is negative or not finite.
+  Optimizer(const char* name, double lr, std::vector<const char*> states, std::vector<ParameterGroup> groups);
+
+  struct GroupRange {
+    std::int64_t begin, end;    ///< elements of the flat buffers
+    double lr, weight_decay;
+  };
+  std::vector<GroupRange> group_ranges() const;
+  /// Writes flat_.values(). steps() counts this update already, and every gradient is whole.
+  virtual void update(double clip_coefficient) = 0;
+
+  const char* name_;
+  double lr_;
+  std::vector<const char*> states_;
+  std::vector<std::pair<double, double>> group_factors_;   // weight decay, lr scale
+  FlatParameters flat_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace sinter::optim

@@ -1,0 +1,258 @@
+// train(): from the first epoch, or a checkpoint, to the end.
+#include <algorithm>
+#include <cmath>
+
+#include "core/autograd/mode.h"
+#include "core/error.h"
+#include "core/io/files.h"
+#include "core/io/staged_folder.h"
+#include "core/log.h"
+#include "optim/adamw.h"
+#include "optim/groups.h"
+#include "optim/schedule.h"
+#include "optim/sgd.h"
+#include "train/columns.h"
+#include "train/stop_signal.h"
+#include "train/training_run.h"
+
+namespace sinter::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double rounded(double value, int digits) {
+  const double scale = std::pow(10.0, digits);
+  return std::round(value * scale) / scale;
+}
+
+/// The parameters' values, to start again from.
+std::vector<std::pair<Tensor, Tensor>> copy_weights(const nn::Module& model) {
+  const NoGradGuard guard;
+  std::vector<std::pair<Tensor, Tensor>> copies;
+  for (const Parameter& parameter : model.named_parameters())
+    copies.emplace_back(parameter.tensor, parameter.tensor.detach().clone());
+  return copies;
+}
+
+void restore_weights(std::vector<std::pair<Tensor, Tensor>>& copies) {
+  const NoGradGuard guard;
+  for (auto& [parameter, copy] : copies) parameter.copy_(copy);
+}
+
+std::unique_ptr<data::Sampler> make_sampler(const TrainingArguments& args, std::int64_t samples) {
+  if (args.train_sampling_strategy == "sequential") return std::make_unique<data::SequentialSampler>(samples);
+  return std::make_unique<data::RandomSampler>(samples, args.data_seed.value_or(args.seed));
+}
+
+/// 6 operations for a token and a parameter: one multiplication and one addition forward, twice that backward.
+double flos_per_token(const nn::Module& model) {
+  std::int64_t parameters = 0;
+  for (const Parameter& parameter : model.named_parameters())
+    if (parameter.name.find("embeddings.") == std::string::npos) parameters += parameter.tensor.numel();
+  return 6 * static_cast<double>(parameters);
+}
+
+}  // namespace
+
+std::optional<std::filesystem::path> Trainer::find_checkpoint(
+    const std::optional<std::string>& resume_from_checkpoint) const {
+  if (!resume_from_checkpoint || *resume_from_checkpoint == "false") return std::nullopt;
+  if (*resume_from_checkpoint != "true") return *resume_from_checkpoint;
+  std::optional<std::filesystem::path> found = newest_valid_checkpoint(parts_.args.output_dir);
+  if (!found) fail(ErrorCode::not_found, "No valid checkpoint found in output directory ", parts_.args.output_dir);
+  return found;
+}
+
+std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) {
+  const std::filesystem::path folder = parts_.args.output_dir;
+  if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder))
+    fail(ErrorCode::usage, "output_dir ", folder.string(), " is not a folder; choose another one");
+  const bool mine = resuming || owns_output_dir_ || parts_.args.overwrite_output_dir;
+  if (!mine && std::filesystem::exists(folder) && !std::filesystem::is_empty(folder))
+    fail(ErrorCode::usage, "output_dir ", folder.string(),
+         " is not empty; choose another one, resume with "
+         "resume_from_checkpoint, or pass overwrite_output_dir");
+  probe_writable(folder);
+  auto lock = std::make_unique<FolderLock>(folder);
+  remove_leftovers(folder);
+  if (!resuming)
+    for (const CheckpointFolder& old : list_checkpoints(folder)) std::filesystem::remove_all(old.path);
+  owns_output_dir_ = true;
+  return lock;
+}
+
+TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpoint) {
+  const TrainingArguments& args = parts_.args;
+  if (!parts_.train_dataset || parts_.train_dataset->size() == 0)
+    fail(ErrorCode::usage, "train() needs a train_dataset with at least one sample");
+  std::int64_t batch_size = args.per_device_train_batch_size;
+  plan_training(args, parts_.train_dataset->size(), batch_size);  // what is wrong with it is said before files change
+  const std::optional<std::filesystem::path> checkpoint = find_checkpoint(resume_from_checkpoint);
+  const std::unique_ptr<FolderLock> lock = take_output_dir(checkpoint.has_value());
+  if (parts_.model_init) parts_.model = parts_.model_init(args.seed);
+  if (!args.auto_find_batch_size) return train_with(batch_size, checkpoint);
+  if (checkpoint && std::filesystem::exists(*checkpoint / "trainer_state.json"))
+    batch_size = Json::load(*checkpoint / "trainer_state.json").get<std::int64_t>("train_batch_size", 1);
+  std::vector<std::pair<Tensor, Tensor>> weights = copy_weights(*parts_.model);
+  for (;;) {
+    try {
+      return train_with(batch_size, checkpoint);
+    } catch (const Error& error) {
+      const std::int64_t smaller = batch_size * 9 / 10;
+      if (error.code() != ErrorCode::out_of_memory || smaller == 0) throw;
+      log_info("out of memory with a batch of " + std::to_string(batch_size) + " samples; starting again with " +
+               std::to_string(smaller));
+      batch_size = smaller;
+    }
+    restore_weights(weights);
+  }
+}
+
+std::shared_ptr<optim::Optimizer> Trainer::make_optimizer() const {
+  const TrainingArguments& args = parts_.args;
+  if (parts_.optimizers.optimizer != nullptr) return parts_.optimizers.optimizer;
+  std::vector<optim::ParameterGroup> groups = optim::decay_groups(parts_.model->named_parameters(), args.weight_decay);
+  if (args.optim == "sgd")
+    return std::make_shared<optim::Sgd>(std::move(groups),
+                                        optim::parse_sgd_options(args.optim_args, {.lr = args.learning_rate}));
+  const optim::AdamWOptions options{
+      .lr = args.learning_rate, .beta1 = args.adam_beta1, .beta2 = args.adam_beta2, .eps = args.adam_epsilon};
+  return std::make_shared<optim::AdamW>(std::move(groups), options);
+}
+
+TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std::filesystem::path>& checkpoint) {
+  state_ = {};
+  control_ = {};
+  Run run(*this, make_optimizer());
+  run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size);
+  start(run, checkpoint);
+  const StopSignal stop;
+  if (state_.epoch_end_is_due) end_epoch(run);
+  const auto goes_on = [&] {
+    const bool epochs_left = parts_.args.max_steps > 0 || state_.epoch_index < run.plan.num_train_epochs;
+    return !control_.should_training_stop && state_.global_step < state_.max_steps && epochs_left &&
+           StopSignal::received() == 0;
+  };
+  while (goes_on()) run_epoch(run);
+  if (StopSignal::received() != 0 && run.unsaved) save(run);
+  return finish(run);
+}
+
+void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkpoint) {
+  const TrainingArguments& args = parts_.args;
+  run.sampler = make_sampler(args, parts_.train_dataset->size());
+  run.labels = item_labels(args, *parts_.train_dataset);
+  run.flos_per_token = flos_per_token(*parts_.model);
+  run.base_lr = parts_.optimizers.optimizer != nullptr ? own_lr_ : args.learning_rate;
+  if (args.lr_scheduler_type == "reduce_lr_on_plateau")
+    run.plateau.emplace(run.base_lr, args.lr_scheduler_kwargs, args.greater_is_better.value_or(false));
+  state_.max_steps = run.plan.max_steps;
+  bool stopped = false;
+  if (checkpoint) {
+    load_checkpoint(*checkpoint, run.parts());
+    stopped = resume(run);
+  }
+  state_.num_train_epochs = run.plan.num_train_epochs;
+  state_.train_batch_size = run.plan.batch_size;
+  state_.samples_per_update = run.plan.batch_size * run.plan.accumulation;
+  state_.logging_steps = absolute_steps(args.logging_steps, state_.max_steps);
+  state_.eval_steps = absolute_steps(*args.eval_steps, state_.max_steps);
+  state_.save_steps = absolute_steps(args.save_steps, state_.max_steps);
+  if (parts_.optimizers.lr_lambda) {
+    run.factor = parts_.optimizers.lr_lambda;
+  } else if (!run.plateau) {
+    const double warmup = args.warmup_steps > 0 ? args.warmup_steps : args.warmup_ratio;
+    run.factor = optim::get_scheduler(args.lr_scheduler_type, absolute_steps(warmup, state_.max_steps),
+                                      state_.max_steps, args.lr_scheduler_kwargs, run.base_lr);
+  }
+  check_metric_name();
+  run.seconds_before = state_.seconds;
+  run.begun = Clock::now();
+  parts_.model->train();
+  const Json callback_states = state_.stateful_callbacks;
+  fire(&TrainerCallback::on_train_begin);
+  if (checkpoint && args.restore_callback_states_from_checkpoint) {
+    callbacks_.load_states(callback_states);
+    control_.should_training_stop = stopped;
+  }
+  if (args.eval_on_start && !checkpoint) evaluate();
+}
+
+bool Trainer::resume(const Run& run) {
+  const TrainingArguments& args = parts_.args;
+  const std::int64_t max_steps_before = state_.max_steps;
+  // The cursor counts samples: another batch size goes on at the same one, in as many updates as the rest then takes.
+  const bool replanned = state_.samples_per_update != run.plan.batch_size * run.plan.accumulation;
+  state_.max_steps = replanned ? replanned_max_steps(run.plan, args, state_) : run.plan.max_steps;
+  if (args.ignore_data_skip) state_.samples_in_epoch = 0;
+  if (state_.best_global_step) {  // the folder may have been moved since
+    const std::filesystem::path best = checkpoint_folder(args.output_dir, *state_.best_global_step);
+    if (std::filesystem::is_directory(best)) state_.best_model_checkpoint = best.string();
+  }
+  const Json* control = state_.stateful_callbacks.find("TrainerControl");
+  const bool stopped = control != nullptr && TrainerControl::from_json(*control).should_training_stop &&
+                       state_.global_step < max_steps_before;
+  if (stopped && args.restore_callback_states_from_checkpoint)
+    log_info("a callback stopped this run at step " + std::to_string(state_.global_step) +
+             ", and so it stays; restore_callback_states_from_checkpoint false lets it go on");
+  return stopped;
+}
+
+void Trainer::run_epoch(Run& run) {
+  fire(&TrainerCallback::on_epoch_begin);
+  run.sampler->set_epoch(state_.epoch_index);
+  while (state_.samples_in_epoch < run.plan.samples_per_epoch) {
+    run_update(run);
+    if (control_.should_epoch_stop || control_.should_training_stop || state_.global_step >= state_.max_steps) break;
+    if (StopSignal::received() != 0) return;
+  }
+  end_epoch(run);
+}
+
+void Trainer::end_epoch(Run& run) {
+  if (state_.samples_in_epoch >= run.plan.samples_per_epoch || control_.should_epoch_stop) {
+    ++state_.epoch_index;
+    state_.samples_in_epoch = 0;
+  }
+  state_.epoch_end_is_due = false;
+  run.unsaved = true;
+  fire(&TrainerCallback::on_epoch_end);
+  log_evaluate_save(run, After::epoch);
+}
+
+TrainOutput Trainer::finish(Run& run) {
+  TrainOutput output;
+  output.global_step = state_.global_step;
+  output.stopped_by_signal = StopSignal::received();
+  const auto done = static_cast<double>(state_.global_step);
+  const double whole = std::max(state_.seconds, 1e-9);
+  output.training_loss = state_.total_loss / std::max(1.0, done - static_cast<double>(state_.nonfinite_steps));
+  output.metrics = {
+      {"train_runtime", rounded(state_.seconds, 4)},
+      {"train_samples_per_second", rounded(state_.epoch * static_cast<double>(run.plan.samples_per_epoch) / whole, 3)},
+      {"train_steps_per_second", rounded(done / whole, 3)},
+      {"total_flos", state_.total_flos},
+      {"train_loss", output.training_loss},
+  };
+  if (output.stopped_by_signal == 0) {
+    Json entry = Json::object();
+    for (const auto& [key, value] : output.metrics) entry.set(key, value);
+    log(std::move(entry));
+    if (parts_.args.load_best_model_at_end) load_best_model();
+  }
+  output.metrics["epoch"] = state_.epoch;
+  fire(&TrainerCallback::on_train_end);
+  return output;
+}
+
+void Trainer::load_best_model() {
+  if (!state_.best_model_checkpoint)
+    fail(ErrorCode::usage,
+         "load_best_model_at_end is set, and no evaluation gave a metric to choose by; the run is "
+         "complete with its last weights");
+  load_checkpoint_weights(*state_.best_model_checkpoint, *parts_.model);
+  log_info("loaded the best model, " + *state_.best_model_checkpoint + ": " + *parts_.args.metric_for_best_model + " " +
+           Json(state_.best_metric.value_or(0)).dump());
+}
+
+}  // namespace sinter::train

@@ -1,0 +1,48 @@
+// What lives as long as one Trainer::train. Private to the Trainer.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "data/sampler.h"
+#include "optim/optimizer.h"
+#include "optim/plateau.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+namespace sinter::train {
+
+struct Trainer::Run {
+  /// Callbacks see the optimizer until the run goes, however it ends.
+  Run(Trainer& owner, std::shared_ptr<optim::Optimizer> its_optimizer)
+      : trainer(owner), optimizer(std::move(its_optimizer)) {
+    trainer.optimizer_ = optimizer.get();
+  }
+  ~Run() { trainer.optimizer_ = nullptr; }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
+  RunParts parts() {
+    const auto& tokenizer = trainer.parts_.tokenizer;
+    return {*trainer.parts_.model, *optimizer, trainer.state_, trainer.parts_.args, tokenizer ? &*tokenizer : nullptr,
+            *trainer.parts_.train_dataset, plateau ? &*plateau : nullptr};
+  }
+
+  Trainer& trainer;
+  std::shared_ptr<optim::Optimizer> optimizer;
+  TrainPlan plan;
+  double base_lr = 0;                                     // that the schedule's factor multiplies
+  std::function<double(std::int64_t)> factor;             // of base_lr; empty with a plateau
+  std::optional<optim::ReduceLrOnPlateau> plateau;
+  std::unique_ptr<data::Sampler> sampler;
+  std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
+  double flos_per_token = 0;
+  double seconds_before = 0;                              // of earlier sessions
+  std::chrono::steady_clock::time_point begun;
+  bool unsaved = false;                                   // the state has changed since the last checkpoint
+};
+
+}  // namespace sinter::train

@@ -1,0 +1,149 @@
+// One update, and what follows it: logging, evaluation, saving.
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "optim/clip.h"
+#include "train/best_model.h"
+#include "train/training_run.h"
+
+namespace sinter::train {
+namespace {
+
+constexpr std::int64_t kMaxNonfiniteInARow = 10;
+
+/// The first parameter whose gradient holds inf or NaN; empty when there is none.
+std::string first_nonfinite(FlatParameters& parameters) {
+  parameters.settle_gradients();
+  for (const Segment& segment : parameters.segments()) {
+    const Tensor gradient = parameters.view(segment, parameters.gradients()).to(Dtype::f64);
+    for (const double value : gradient.to_vector<double>())
+      if (!std::isfinite(value)) return segment.name;
+  }
+  return {};
+}
+
+}  // namespace
+
+double Trainer::learning_rate(const Run& run) const {
+  return run.plateau ? run.plateau->lr() : run.base_lr * run.factor(state_.scheduler_steps);
+}
+
+void Trainer::run_update(Run& run) {
+  const TrainPlan& plan = run.plan;
+  const std::int64_t begin = state_.samples_in_epoch;
+  const std::int64_t end = std::min(begin + plan.batch_size * plan.accumulation, plan.samples_per_epoch);
+  const auto rows_between = [&](std::int64_t first, std::int64_t last) {
+    return run.sampler->order().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
+  };
+  const std::int64_t items = std::max<std::int64_t>(1, count_items(run.labels, rows_between(begin, end)));
+  fire(&TrainerCallback::on_step_begin);
+  run.optimizer->set_lr(learning_rate(run));
+  run.optimizer->zero_grad();
+  double loss = 0;
+  for (std::int64_t at = begin; at < end; at += plan.batch_size) {
+    const std::int64_t last = std::min(at + plan.batch_size, end);
+    const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(at, last), at - begin);
+    const StepScope step(parts_.args.seed, static_cast<std::uint32_t>(state_.global_step),
+                         static_cast<std::uint32_t>(at - begin));
+    const ModelOutput output =
+        compute_loss({batch, *parts_.train_dataset, rows_between(at, last), static_cast<double>(items)});
+    if (!output.loss.defined()) fail(ErrorCode::usage, "compute_loss gave no loss for a batch of the train_dataset");
+    output.loss.backward();
+    loss += output.loss.item();
+    state_.num_input_tokens_seen += batch.token_count;
+    state_.total_flos += run.flos_per_token * static_cast<double>(batch.token_count);
+    if (last < end) fire(&TrainerCallback::on_substep_end);
+  }
+  apply_update(run, loss);
+  count_update(run, end);
+  fire(&TrainerCallback::on_step_end);
+  log_evaluate_save(run, After::step);
+}
+
+void Trainer::apply_update(Run& run, double loss) {
+  double coefficient = 1;
+  bool finite = std::isfinite(loss);
+  state_.last_learning_rate = run.optimizer->lr();
+  state_.last_grad_norm = 0;
+  if (parts_.args.max_grad_norm > 0) {
+    const optim::GradNorm norm = optim::clip_grad_norm(run.optimizer->parameters(), parts_.args.max_grad_norm);
+    state_.last_grad_norm = norm.norm;
+    coefficient = norm.coefficient;
+    finite = finite && !norm.nonfinite;
+  }
+  if (!finite) return skip_update(run, loss);
+  fire(&TrainerCallback::on_pre_optimizer_step);
+  run.optimizer->step(coefficient);
+  fire(&TrainerCallback::on_optimizer_step);
+  ++state_.scheduler_steps;
+  state_.nonfinite_in_a_row = 0;
+  state_.loss_since_log += loss;
+  state_.total_loss += loss;
+}
+
+void Trainer::skip_update(Run& run, double loss) {
+  ++state_.nonfinite_steps;
+  ++state_.nonfinite_since_log;
+  ++state_.nonfinite_in_a_row;
+  if (parts_.args.logging_nan_inf_filter && state_.nonfinite_in_a_row < kMaxNonfiniteInARow) return;
+  const std::string where = first_nonfinite(run.optimizer->parameters());
+  fail(ErrorCode::diverged, "step ", state_.global_step + 1, " has loss ", loss, " and gradient norm ",
+       state_.last_grad_norm, where.empty() ? "" : " (first in the gradient of " + where + ")",
+       ", which must be finite; the weights are as before it: lower learning_rate or look at the data");
+}
+
+void Trainer::count_update(Run& run, std::int64_t end) {
+  const TrainPlan& plan = run.plan;
+  ++state_.global_step;
+  ++state_.updates_since_log;
+  state_.samples_in_epoch = end;
+  const std::int64_t batches = (end + plan.batch_size - 1) / plan.batch_size;
+  state_.epoch = static_cast<double>(state_.epoch_index) +
+                 static_cast<double>(batches) / static_cast<double>(plan.batches_per_epoch);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - run.begun;
+  state_.seconds = run.seconds_before + elapsed.count();
+  run.unsaved = true;
+}
+
+void Trainer::log_evaluate_save(Run& run, After after) {
+  if (control_.should_log && state_.updates_since_log > 0) log_training();
+  if (control_.should_evaluate) {
+    const Metrics metrics = evaluate();
+    if (run.plateau) run.plateau->step(best_model_metric(parts_.args, metrics));
+    const bool new_best = update_best_metric(parts_.args, metrics, state_);
+    if (new_best && keeps_best_model(parts_.args)) control_.should_save = true;
+  }
+  const bool epoch_ends = state_.samples_in_epoch >= run.plan.samples_per_epoch || control_.should_epoch_stop ||
+                          control_.should_training_stop || state_.global_step >= state_.max_steps;
+  state_.epoch_end_is_due = after == After::step && epoch_ends;
+  if (control_.should_save) save(run);
+}
+
+void Trainer::log_training() {
+  Json entry = Json::object();
+  const std::int64_t finite = state_.updates_since_log - state_.nonfinite_since_log;
+  if (finite > 0) entry.set("loss", state_.loss_since_log / static_cast<double>(finite));
+  if (parts_.args.max_grad_norm > 0 && finite > 0) entry.set("grad_norm", state_.last_grad_norm);
+  entry.set("learning_rate", state_.last_learning_rate);
+  if (state_.nonfinite_steps > 0) entry.set("nonfinite_steps", state_.nonfinite_steps);
+  state_.loss_since_log = 0;
+  state_.updates_since_log = 0;
+  state_.nonfinite_since_log = 0;
+  log(std::move(entry));
+}
+
+void Trainer::save(Run& run) {
+  const TrainingArguments& args = parts_.args;
+  const std::filesystem::path folder = checkpoint_folder(args.output_dir, state_.global_step);
+  if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();
+  state_.stateful_callbacks = callbacks_.states(control_);
+  save_checkpoint(folder, run.parts());
+  run.unsaved = false;
+  rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0),
+                     keeps_best_model(args) ? state_.best_global_step : std::nullopt);
+  fire(&TrainerCallback::on_save);
+}
+
+}  // namespace sinter::train
