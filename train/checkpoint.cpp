@@ -1,7 +1,6 @@
 #include "train/checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "core/error.h"
 #include "core/io/files.h"
@@ -9,38 +8,17 @@
 #include "core/io/staged_folder.h"
 #include "core/log.h"
 #include "core/runtime/runtime.h"
-#include "data/collator.h"
-#include "nn/pretrained.h"
+#include "nn/bert.h"
+#include "train/tokenizer_files.h"
+#include "train/weights.h"
 
 namespace sinter::train {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 1;
+constexpr std::int64_t kFormatVersion = 2;
 constexpr JsonStyle kSorted{.sort_keys = true};
 
-std::string vocabulary_text(const data::BertTokenizer& tokenizer) {
-  std::string text;
-  for (const std::string& token : tokenizer.vocabulary()) text += token + "\n";
-  return text;
-}
-
-Json tokenizer_config(const data::BertTokenizer& tokenizer, std::int64_t max_length) {
-  const data::BertTokenizerOptions& options = tokenizer.options();
-  return Json::object({
-      {"cls_token", "[CLS]"},
-      {"do_lower_case", options.do_lower_case},
-      {"mask_token", "[MASK]"},
-      {"model_max_length", max_length},
-      {"pad_token", "[PAD]"},
-      {"sep_token", "[SEP]"},
-      {"strip_accents", options.strip_accents ? Json(*options.strip_accents) : Json()},
-      {"tokenize_chinese_chars", options.tokenize_chinese_chars},
-      {"tokenizer_class", "BertTokenizer"},
-      {"unk_token", "[UNK]"},
-  });
-}
-
-/// SHA-256 of all token ids, types and labels, in hexadecimal. A column that is absent counts like one without rows.
+/// SHA-256 of all columns but texts, in hexadecimal.
 std::string fingerprint(const data::Dataset& dataset) {
   Sha256 hash;
   const auto add = [&](const auto& values) {
@@ -48,34 +26,54 @@ std::string fingerprint(const data::Dataset& dataset) {
     hash.update(&count, sizeof(count));
     hash.update(values.data(), count * sizeof(values[0]));
   };
-  for (const char* name : {"input_ids", "token_type_ids"}) {
-    static const data::Lists kNone;
-    const data::Lists& lists = dataset.has_column(name) ? dataset.column(name).lists() : kNone;
-    add(lists.offsets);
-    add(lists.values);
+  for (const std::string& name : dataset.column_names()) {
+    const data::Column& column = dataset.column(name);
+    if (column.is_text()) continue;
+    add(name);
+    if (column.is_integer()) add(column.integers());
+    if (column.is_real()) add(column.reals());
+    if (!column.is_list()) continue;
+    add(column.lists().offsets);
+    add(column.lists().values);
   }
-  add(data::labels_of(dataset));
   return hash.hex_digest();
 }
 
-/// What must be equal for a run to go on bit for bit, by name.
+/// What must be equal for a run to go on in the order in which it began, by name.
 Json run_facts(const RunParts& run) {
   const TrainingArguments& args = run.args;
   return Json::object({
-      {"per_device_train_batch_size", args.per_device_train_batch_size},
-      {"gradient_accumulation_steps", args.gradient_accumulation_steps},
-      {"dataloader_drop_last", args.dataloader_drop_last},
       {"seed", static_cast<std::int64_t>(args.seed)},
       {"data_seed", static_cast<std::int64_t>(args.data_seed.value_or(args.seed))},
+      {"train_sampling_strategy", args.train_sampling_strategy},
       {"train_samples", run.dataset.size()},
       {"train_data_sha256", fingerprint(run.dataset)},
   });
 }
 
-/// Arguments that only say where files go and what is shown.
-constexpr std::string_view kCosmetic[] = {"output_dir", "overwrite_output_dir", "logging_strategy", "logging_steps",
-                                          "eval_strategy", "eval_steps", "save_strategy", "save_steps",
-                                          "save_total_limit", "disable_tqdm", "per_device_eval_batch_size"};
+/// Arguments that only say where files go, what is shown and what is done around the training.
+constexpr std::string_view kCosmetic[] = {"output_dir",
+                                          "overwrite_output_dir",
+                                          "do_train",
+                                          "do_eval",
+                                          "do_predict",
+                                          "per_device_eval_batch_size",
+                                          "auto_find_batch_size",
+                                          "eval_strategy",
+                                          "eval_delay",
+                                          "eval_on_start",
+                                          "prediction_loss_only",
+                                          "logging_strategy",
+                                          "logging_first_step",
+                                          "disable_tqdm",
+                                          "save_strategy",
+                                          "save_total_limit",
+                                          "save_only_model",
+                                          "resume_from_checkpoint",
+                                          "ignore_data_skip",
+                                          "restore_callback_states_from_checkpoint",
+                                          "full_determinism",
+                                          "use_cpu"};
 
 /// Says in one line each what differs from the run that wrote the checkpoint, so that nobody takes the result for its.
 void announce_changes(const Json& saved, const Json& now, const std::string& saved_cpu) {
@@ -90,21 +88,17 @@ void announce_changes(const Json& saved, const Json& now, const std::string& sav
 }
 
 Json sinter_state(const RunParts& run) {
-  const TrainerState& state = run.state;
-  Json json = Json::object({
+  return Json::object({
       {"format_version", kFormatVersion},
       {"run", run_facts(run)},
       {"cpu", Runtime::instance().backend(Device::cpu()).description},
       {"optimizer_steps", run.optimizer.steps()},
-      {"loss_since_log", state.loss_since_log},
-      {"updates_since_log", state.updates_since_log},
-      {"total_loss", state.total_loss},
-      {"seconds", state.seconds},
+      {"plateau", run.plateau == nullptr ? Json() : run.plateau->state()},
+      {"state", run.state.to_sinter_json()},
   });
-  return json;
 }
 
-void write_optimizer(optim::AdamW& optimizer, OutputFile& out) {
+void write_optimizer(optim::Optimizer& optimizer, OutputFile& out) {
   std::vector<SafetensorsTensor> tensors;
   const auto state = optimizer.state_tensors();
   for (const auto& [name, tensor] : state)
@@ -112,102 +106,94 @@ void write_optimizer(optim::AdamW& optimizer, OutputFile& out) {
   write_safetensors(out, tensors);
 }
 
+void read_optimizer(optim::Optimizer& optimizer, const std::filesystem::path& path, std::int64_t steps) {
+  const SafetensorsFile file(path);
+  optimizer.load_state(
+      [&](const std::string& name) {
+        const SafetensorsEntry& entry = file.at(name);
+        Tensor tensor = Tensor::empty(Shape(entry.shape), {entry.dtype});
+        file.read(name, tensor.data(), entry.bytes());
+        return tensor;
+      },
+      steps);
+}
+
 void check_same_run(const std::filesystem::path& file, const Json& saved, const Json& now) {
   for (const auto& [key, value] : now.items())
     if (saved.at(key) != value)
       fail(ErrorCode::usage, file.string(), ": the run had ", key, " = ", saved.at(key).dump(), ", this one has ",
-           value.dump(), "; a run resumes bit for bit only with the same data and batches");
+           value.dump(), "; a run goes on only with the data and the order that it began with");
+}
+
+void check_whole(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder))
+    fail(ErrorCode::not_found, "Can't find a valid checkpoint at ", folder.string());
+  if (const auto faults = verify_manifest(folder); !faults.empty())
+    fail(ErrorCode::bad_input, "Can't find a valid checkpoint at ", folder.string(), ": ", faults.front());
+}
+
+/// The length that the tokenizer's files name; 512 for a module that has no positions to count.
+std::int64_t max_length(const nn::Module& model) {
+  const auto* bert = dynamic_cast<const nn::BertForSequenceClassification*>(&model);
+  return bert == nullptr ? 512 : bert->config.max_position_embeddings;
+}
+
+/// Calls write(name, content) for what stands beside the weights.
+template <class Write>
+void write_small_files(const nn::Module& model, const data::BertTokenizer* tokenizer, const TrainingArguments& args,
+                       Write&& write) {
+  if (const auto* bert = dynamic_cast<const nn::BertForSequenceClassification*>(&model))
+    write("config.json", bert->config.to_json().dump(kSorted) + "\n");
+  if (tokenizer != nullptr)
+    for (const auto& [name, content] : tokenizer_files(*tokenizer, max_length(model))) write(name, content);
+  write("training_args.json", args.to_json().dump() + "\n");
 }
 
 }  // namespace
 
 void save_checkpoint(const std::filesystem::path& path, const RunParts& run) {
   StagedFolder folder(path);
-  folder.write("config.json", run.model.config.to_json().dump(kSorted) + "\n");
-  folder.write("model.safetensors", [&](OutputFile& out) { nn::write_weights(run.model, out); });
-  if (run.tokenizer != nullptr) {
-    folder.write("vocab.txt", vocabulary_text(*run.tokenizer));
-    folder.write("tokenizer_config.json",
-                 tokenizer_config(*run.tokenizer, run.model.config.max_position_embeddings).dump(kSorted) + "\n");
+  write_small_files(run.model, run.tokenizer, run.args,
+                    [&](const std::string& name, const std::string& content) { folder.write(name, content); });
+  folder.write("model.safetensors", [&](OutputFile& out) { write_weights(run.model, out); });
+  if (!run.args.save_only_model) {
+    folder.write("optimizer.safetensors", [&](OutputFile& out) { write_optimizer(run.optimizer, out); });
+    folder.write("sinter_state.json", sinter_state(run).dump() + "\n");
   }
-  folder.write("optimizer.safetensors", [&](OutputFile& out) { write_optimizer(run.optimizer, out); });
-  folder.write("training_args.json", run.args.to_json().dump() + "\n");
-  folder.write("sinter_state.json", sinter_state(run).dump() + "\n");
   folder.write("trainer_state.json", run.state.to_hf_json().dump(kSorted) + "\n");
   folder.commit(Json::object({{"step", run.state.global_step}}));
 }
 
 void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
-  if (!std::filesystem::is_directory(folder))
-    fail(ErrorCode::not_found, "Can't find a valid checkpoint at ", folder.string());
-  if (const auto faults = verify_manifest(folder); !faults.empty())
-    fail(ErrorCode::bad_input, "Can't find a valid checkpoint at ", folder.string(), ": ", faults.front());
+  check_whole(folder);
   const std::filesystem::path state_file = folder / "sinter_state.json";
+  if (!std::filesystem::exists(state_file))
+    fail(ErrorCode::usage, "Can't find a valid checkpoint at ", folder.string(),
+         ": it was saved with save_only_model, and holds no optimizer to go on with");
   const Json state = Json::load(state_file);
   if (state.get<std::int64_t>("format_version") != kFormatVersion)
-    state.refuse("format_version", "be 1; this sinter reads no other");
+    state.refuse("format_version", "be " + std::to_string(kFormatVersion) + "; this sinter reads no other");
   check_same_run(state_file, state.at("run"), run_facts(run));
   announce_changes(Json::load(folder / "training_args.json"), run.args.to_json(), state.get<std::string>("cpu"));
-  nn::load_weights(run.model, folder / "model.safetensors", true);
-  const SafetensorsFile moments(folder / "optimizer.safetensors");
-  run.optimizer.load_state(
-      [&](const std::string& name) {
-        const SafetensorsEntry& entry = moments.at(name);
-        Tensor tensor = Tensor::empty(Shape(entry.shape), {entry.dtype});
-        moments.read(name, tensor.data(), entry.bytes());
-        return tensor;
-      },
-      state.get<std::int64_t>("optimizer_steps", 0));
+  read_weights(run.model, folder / "model.safetensors");
+  read_optimizer(run.optimizer, folder / "optimizer.safetensors", state.get<std::int64_t>("optimizer_steps", 0));
+  if (run.plateau != nullptr && !state.at("plateau").is_null()) run.plateau->load_state(state.at("plateau"));
   run.state.read_hf_json(Json::load(folder / "trainer_state.json"));
-  run.state.loss_since_log = state.get<double>("loss_since_log");
-  run.state.updates_since_log = state.get<std::int64_t>("updates_since_log", 0);
-  run.state.total_loss = state.get<double>("total_loss");
-  run.state.seconds = state.get<double>("seconds");
+  run.state.read_sinter_json(state.at("state"));
 }
 
-void save_model(const std::filesystem::path& folder, const nn::BertForSequenceClassification& model,
-                const data::BertTokenizer* tokenizer) {
-  nn::save_pretrained(model, folder);
-  if (tokenizer == nullptr) return;
-  write_file_atomically(folder / "vocab.txt", vocabulary_text(*tokenizer));
-  tokenizer_config(*tokenizer, model.config.max_position_embeddings).save(folder / "tokenizer_config.json", kSorted);
+void load_checkpoint_weights(const std::filesystem::path& folder, nn::Module& model) {
+  check_whole(folder);
+  read_weights(model, folder / "model.safetensors");
 }
 
-std::vector<CheckpointFolder> list_checkpoints(const std::filesystem::path& output_dir) {
-  std::vector<CheckpointFolder> found;
-  if (!std::filesystem::is_directory(output_dir)) return found;
-  constexpr std::string_view kPrefix = "checkpoint-";
-  for (const auto& entry : std::filesystem::directory_iterator(output_dir)) {
-    const std::string name = entry.path().filename().string();
-    if (!entry.is_directory() || !name.starts_with(kPrefix)) continue;
-    std::int64_t step = -1;
-    const char* end = name.data() + name.size();
-    const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
-    if (error == std::errc{} && stop == end && step >= 0) found.push_back({step, entry.path()});
-  }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
-  return found;
-}
-
-std::optional<std::filesystem::path> newest_valid_checkpoint(const std::filesystem::path& output_dir) {
-  std::vector<CheckpointFolder> folders = list_checkpoints(output_dir);
-  for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
-    const std::vector<std::string> faults = verify_manifest(folder->path);
-    if (faults.empty()) return folder->path;
-    log_info(folder->path.string() + " is not valid and is passed over: " + faults.front());
-  }
-  return std::nullopt;
-}
-
-void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit) {
-  const std::vector<CheckpointFolder> folders = list_checkpoints(output_dir);
-  const auto surplus = static_cast<std::int64_t>(folders.size()) - limit;
-  for (std::int64_t i = 0; i < surplus; ++i) {
-    const std::filesystem::path& victim = folders[static_cast<std::size_t>(i)].path;
-    const std::filesystem::path trash = output_dir / (".tmp-trash-" + victim.filename().string());
-    std::filesystem::rename(victim, trash);
-    std::filesystem::remove_all(trash);
-  }
+void save_model(const std::filesystem::path& folder, const nn::Module& model, const data::BertTokenizer* tokenizer,
+                const TrainingArguments& args) {
+  create_folders(folder);
+  write_file_atomically(folder / "model.safetensors", [&](OutputFile& out) { write_weights(model, out); });
+  write_small_files(model, tokenizer, args, [&](const std::string& name, const std::string& content) {
+    write_file_atomically(folder / name, content);
+  });
 }
 
 }  // namespace sinter::train

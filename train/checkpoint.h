@@ -8,51 +8,63 @@
 
 #include "data/dataset.h"
 #include "data/tokenizer.h"
-#include "nn/bert.h"
-#include "optim/adamw.h"
+#include "nn/module.h"
+#include "optim/optimizer.h"
+#include "optim/plateau.h"
 #include "train/trainer_state.h"
 #include "train/training_arguments.h"
 
 namespace sinter::train {
 
-/// Everything of a run that a checkpoint keeps. Random numbers have no state (core/random.h), and the order of the data is a
-/// function of (data_seed, epoch), so global_step says both.
+/// Everything of a run that a checkpoint keeps. Random numbers have no state (core/random.h), and the order of the data
+/// is a function of (data_seed, epoch): TrainerState says where both stand.
 struct RunParts {
-  nn::BertForSequenceClassification& model;
-  optim::AdamW& optimizer;
+  nn::Module& model;
+  optim::Optimizer& optimizer;
   TrainerState& state;
-  const TrainingArguments& args;
-  const data::BertTokenizer* tokenizer = nullptr;   ///< its vocabulary is saved beside the model when given
-  const data::Dataset& dataset;   ///< that it trains on; checkpoints keep its fingerprint
+  const TrainingArguments& args;             ///< resolved
+  const data::BertTokenizer* tokenizer;      ///< saved beside the model; null: none
+  const data::Dataset& dataset;              ///< that it trains on; checkpoints keep its fingerprint
+  optim::ReduceLrOnPlateau* plateau;         ///< null: the schedule has no state
 };
 
-/// Files: config.json, model.safetensors, vocab.txt, tokenizer_config.json, optimizer.safetensors, trainer_state.json (HF's
-/// schema), training_args.json, sinter_state.json, manifest.json (sizes and SHA-256 of the others). Written to a staging
-/// folder, synced, renamed into place: a reader sees all of it or nothing.
+/// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's
+/// schema), training_args.json, sinter_state.json, manifest.json (sizes and SHA-256 of the others); with
+/// save_only_model no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into place: a reader
+/// sees all of it or nothing.
 void save_checkpoint(const std::filesystem::path& folder, const RunParts& run);
 
-/// Reads a checkpoint into `run`. Error(bad_input) when a file is missing or fails its checksum, when the run's batch size,
-/// accumulation, seeds or data set differ (both values named), or when the model does. Every other argument that changes
-/// what is computed, and another instruction set, may differ: each is announced in one line.
+/// Reads a checkpoint into `run`. Error(bad_input) when a file is missing or fails its checksum or the model differs,
+/// Error(usage) when the run's seeds, its sampling or its data set differ (both values named) or the checkpoint holds
+/// only a model. Every other argument that changes what is computed, and another instruction set, may differ: each is
+/// announced in one line.
 void load_checkpoint(const std::filesystem::path& folder, const RunParts& run);
 
-/// Saves the model alone (config.json, model.safetensors, tokenizer files) so that HF's tools and sinter open the folder.
-void save_model(const std::filesystem::path& folder, const nn::BertForSequenceClassification& model,
-                const data::BertTokenizer* tokenizer);
+/// Fills the model alone from a checkpoint, after its checksums. Error(bad_input).
+void load_checkpoint_weights(const std::filesystem::path& folder, nn::Module& model);
+
+/// Saves the model alone (config.json of a BERT, model.safetensors, the tokenizer's files, training_args.json), so that
+/// HF's tools and sinter open the folder.
+void save_model(const std::filesystem::path& folder, const nn::Module& model, const data::BertTokenizer* tokenizer,
+                const TrainingArguments& args);
 
 struct CheckpointFolder {
   std::int64_t step;
   std::filesystem::path path;
 };
 
+/// output_dir/checkpoint-<step>.
+std::filesystem::path checkpoint_folder(const std::filesystem::path& output_dir, std::int64_t step);
+
 /// The folders checkpoint-<number> of output_dir, ascending.
 std::vector<CheckpointFolder> list_checkpoints(const std::filesystem::path& output_dir);
 
-/// The newest checkpoint whose files pass their checksums, after saying which newer ones did not; nothing where there is
-/// none.
+/// The newest checkpoint whose files pass their checksums, after saying which newer ones did not; nothing where there
+/// is none.
 std::optional<std::filesystem::path> newest_valid_checkpoint(const std::filesystem::path& output_dir);
 
-/// Deletes all but the newest `limit` checkpoints. Each victim is renamed first, so that a kill leaves no half checkpoint.
-void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit);
+/// Deletes what surplus_checkpoints (train/best_model.h) names. Each victim is renamed first, so that a kill leaves no
+/// half checkpoint.
+void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit, std::optional<std::int64_t> best);
 
 }  // namespace sinter::train

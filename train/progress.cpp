@@ -80,7 +80,7 @@ std::string log_line(const Json& entry) {
     if (key == "step") continue;
     char number[40];
     const double x = value.as<double>();
-    std::snprintf(number, sizeof(number), std::abs(x) >= 1e-3 || x == 0 ? "%.4f" : "%.3e", x);
+    std::snprintf(number, sizeof(number), (std::abs(x) >= 1e-3 && std::abs(x) < 1e6) || x == 0 ? "%.4f" : "%.3e", x);
     text += (text.size() > 1 ? ", '" : "'") + key + "': " + number;
   }
   return text + "}";

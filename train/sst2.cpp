@@ -101,8 +101,9 @@ int fine_tune(train::CommandLine c) {
   data::DataCollator collator;
   if (c.pad_to_max_length)
     collator = data::DataCollatorWithPadding(job.tokenizer, {.padding = "max_length", .max_length = job.max_length});
-  train::Trainer trainer({.model = *job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
-                          .tokenizer = &job.tokenizer, .data_collator = collator});
+  train::Trainer trainer({.model = job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
+                          .tokenizer = job.tokenizer, .data_collator = collator,
+                          .compute_metrics = train::load_metric("accuracy")});
   if (args.do_train) {
     const train::TrainOutput output = trainer.train(args.resume_from_checkpoint);
     if (output.stopped_by_signal != 0) {
@@ -157,7 +158,8 @@ int classify(const train::CommandLine& c) {
   train::TrainingArguments args = c.args;
   args.eval_strategy = args.save_strategy = "no";
   args.save_total_limit.reset();
-  train::Trainer trainer({.model = *job.model, .args = args, .tokenizer = &job.tokenizer});
+  args.load_best_model_at_end = args.prediction_loss_only = false;
+  train::Trainer trainer({.model = job.model, .args = args, .tokenizer = job.tokenizer});
   const std::vector<float> logits = trainer.predict(dataset).predictions;
   const auto labels = static_cast<std::size_t>(job.model->config.num_labels);
   for (std::size_t i = 0; i < sentences.size(); ++i) {

@@ -1,4 +1,4 @@
-// HF's Trainer for BERT classifiers.
+// HF's Trainer.
 #pragma once
 
 #include <filesystem>
@@ -6,17 +6,18 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/io/folder_lock.h"
 #include "data/collator.h"
 #include "data/dataset.h"
 #include "data/tokenizer.h"
-#include "nn/bert.h"
-#include "optim/adamw.h"
-#include "optim/schedule.h"
-#include "train/checkpoint.h"
+#include "nn/module.h"
+#include "optim/optimizer.h"
+#include "train/loss.h"
 #include "train/metrics.h"
-#include "train/progress.h"
+#include "train/train_plan.h"
+#include "train/trainer_callback.h"
 #include "train/trainer_state.h"
 #include "train/training_arguments.h"
 
@@ -25,43 +26,71 @@ namespace sinter::train {
 /// What train() returns, as HF's TrainOutput.
 struct TrainOutput {
   std::int64_t global_step = 0;
-  double training_loss = 0;    ///< mean over updates of the mean loss of their samples
-  Metrics metrics;             ///< train_runtime (s), train_samples_per_second, train_steps_per_second, train_loss
+  double training_loss = 0;    ///< mean over updates of the mean loss of their samples, earlier sessions included
+  /// train_runtime (s), train_samples_per_second, train_steps_per_second, train_loss, total_flos, epoch
+  Metrics metrics;
   int stopped_by_signal = 0;   ///< SIGINT or SIGTERM, after a checkpoint was saved; 0: ran to the end
 };
 
-/// The logits of a data set in its order.
+/// What predict() returns: the outputs of a model for a whole data set in its order.
 struct PredictionOutput {
-  std::vector<float> predictions;        ///< [N, num_labels]
+  std::vector<float> predictions;        ///< the first output, [N, num_labels]
   std::vector<std::int64_t> label_ids;   ///< empty when the data set has none
   Metrics metrics;                       ///< with the given prefix
+  Shape shape;                           ///< of predictions
+  std::vector<Predictions> more_outputs; ///< of a model that has several
+  data::Columns labels;                  ///< every label column
+};
+
+/// One's own optimizer and learning rate, instead of those that the arguments describe.
+struct Optimizers {
+  std::shared_ptr<optim::Optimizer> optimizer;   ///< over the model's parameters; null: args.optim's
+  /// Factor of the optimizer's learning rate (that of its construction) after this many updates; an optim::Schedule is
+  /// one. Empty: args.lr_scheduler_type's.
+  std::function<double(std::int64_t completed)> lr_lambda;
 };
 
 /// Trains and evaluates. One update takes gradient_accumulation_steps micro-batches (the last group of an epoch may be
-/// shorter); its loss is the sum over the samples of the whole group divided by their number, so that k micro-batches of b
-/// samples equal one batch of k * b. Masks of dropout and the order of the data are functions of (seed, step) and
+/// shorter); its loss is the sum over the samples of the whole group divided by their number, so that k micro-batches
+/// of b samples equal one batch of k * b. Masks of dropout and the order of the data are functions of (seed, step) and
 /// (data_seed, epoch): a run that was resumed ends with the same bits as one that never stopped.
+///
+/// Differs from HF's where that is a trap: an evaluation never drops samples; a new best model is saved at once; the
+/// best and the last checkpoint are never deleted; a step whose loss is not finite is never hidden; what a resumed run
+/// reports counts the whole run; a metric_for_best_model that compute_metrics does not give is found before step 1.
 class Trainer {
  public:
+  using PreprocessLogits = std::function<Tensors(Tensors logits, const LossInputs& inputs)>;
+  using ModelInit = std::function<std::shared_ptr<nn::Module>(std::uint64_t seed)>;
+
   struct Parts {
-    nn::BertForSequenceClassification& model;
+    std::shared_ptr<nn::Module> model;            ///< a BertForSequenceClassification, or any with compute_loss
     TrainingArguments args;
     std::optional<data::Dataset> train_dataset;   ///< with input_ids and labels: data/collator.h names the columns
     std::optional<data::Dataset> eval_dataset;
-    const data::BertTokenizer* tokenizer = nullptr;            ///< saved beside the model
-    data::DataCollator data_collator;                          ///< packed batches where not given
-    ComputeMetrics compute_metrics = accuracy;
+    std::optional<data::BertTokenizer> tokenizer; ///< saved beside the model
+    data::DataCollator data_collator;             ///< packed batches where not given
+    ComputeMetrics compute_metrics;               ///< none: an evaluation gives the loss
+    ComputeLoss compute_loss;                     ///< classification_loss where not given
+    ModelInit model_init;                         ///< instead of model: a fresh one for every train(), from args.seed
+    std::vector<std::shared_ptr<TrainerCallback>> callbacks;   ///< between DefaultFlowCallback and the progress
+    Optimizers optimizers;
+    PreprocessLogits preprocess_logits_for_metrics;   ///< what of a batch's outputs is kept
   };
 
   /// Checks the arguments against each other and the data; writes nothing. Error(usage).
   explicit Trainer(Parts parts);
+  ~Trainer();
 
-  /// Trains to the end. `resume_from_checkpoint`: a checkpoint folder; "true" for the newest valid one in output_dir.
+  /// Trains to the end. `resume_from_checkpoint`: a checkpoint folder; "true" for the newest valid one in output_dir;
+  /// "false" is none.
   TrainOutput train(const std::optional<std::string>& resume_from_checkpoint = std::nullopt);
 
-  /// eval_loss (per-sample mean), the metrics, eval_runtime, eval_samples_per_second, eval_steps_per_second, epoch; logged.
+  /// eval_loss (per-sample mean), the metrics, eval_runtime, eval_samples_per_second, eval_steps_per_second and epoch;
+  /// logged. Of eval_dataset, or of another data set.
   Metrics evaluate(const std::string& metric_key_prefix = "eval");
-  /// Logits and metrics of any data set; nothing is logged.
+  Metrics evaluate(const data::Dataset& dataset, const std::string& metric_key_prefix = "eval");
+  /// Outputs and metrics of any data set; nothing is logged.
   PredictionOutput predict(const data::Dataset& dataset, const std::string& metric_key_prefix = "test");
 
   /// Writes the model and its tokenizer to output_dir, or to `folder`.
@@ -71,31 +100,66 @@ class Trainer {
   /// Writes <split>_results.json and merges into all_results.json, in output_dir.
   void save_metrics(const std::string& split, const Metrics& metrics) const;
 
+  nn::Module& model() const { return *parts_.model; }
+  /// Resolved. A change counts from the next train() or evaluate() on.
+  TrainingArguments& args() { return parts_.args; }
   const TrainerState& state() const { return state_; }
-  /// Called after each update with the state; for tests and tools.
-  std::function<void(const TrainerState&)> on_step_end;
+  TrainerControl& control() { return control_; }
+  CallbackHandler& callbacks() { return callbacks_; }
 
  private:
-  struct Plan;     // counts that follow from arguments and data
-  struct Update;   // what one update found
-  Plan make_plan() const;
-  std::unique_ptr<FolderLock> take_output_dir(bool resuming) const;
-  optim::AdamW make_optimizer() const;
-  RunParts run_parts(optim::AdamW& optimizer);
-  Update run_update(optim::AdamW& optimizer, const Plan& plan, std::int64_t update_in_epoch,
-                    std::span<const std::int64_t> order);
-  void after_update(const Update& update, const Plan& plan, bool epoch_ends);
-  /// True when a strategy ("no", "steps" with `every`, "epoch") asks for its action after this update.
-  bool due(const std::string& strategy, std::int64_t every, bool epoch_ends) const;
-  void log_update(const Update& update);
+  struct Run;   // one train(): plan, optimizer, schedule, order of the data (train/training_run.h)
+
+  // trainer.cpp
+  void check_parts();
+  data::Dataset prepared(const char* what, const data::Dataset& dataset) const;
+  void fire(CallbackHandler::Event event, const Metrics* metrics = nullptr, const Json* logs = nullptr);
   void log(Json entry);
-  void save(optim::AdamW& optimizer);
-  PredictionOutput run_prediction(const data::Dataset& dataset, const std::string& prefix);
-  TrainOutput finish(const Plan& plan, int signal);
+  /// The batch of these rows, without arrays when there is nothing to collate.
+  data::CollatedBatch collate(const data::Dataset& dataset, std::span<const std::int64_t> rows,
+                              std::int64_t first_sample) const;
+  ModelOutput compute_loss(const LossInputs& inputs);
+
+  // training_loop.cpp
+  std::optional<std::filesystem::path> find_checkpoint(const std::optional<std::string>& resume_from_checkpoint) const;
+  std::unique_ptr<FolderLock> take_output_dir(bool resuming);
+  TrainOutput train_with(std::int64_t batch_size, const std::optional<std::filesystem::path>& checkpoint);
+  std::shared_ptr<optim::Optimizer> make_optimizer() const;
+  void start(Run& run, const std::optional<std::filesystem::path>& checkpoint);
+  /// Behind load_checkpoint: where the run goes on. True when a callback had stopped it.
+  bool resume(const Run& run);
+  void run_epoch(Run& run);
+  void end_epoch(Run& run);
+
+  TrainOutput finish(Run& run);
+  void load_best_model();
+
+  // training_step.cpp
+  double learning_rate(const Run& run) const;
+  void run_update(Run& run);
+  void apply_update(Run& run, double loss);
+  void skip_update(Run& run, double loss);
+  void count_update(Run& run, std::int64_t end);
+  enum class After { step, epoch };
+  void log_evaluate_save(Run& run, After after);
+  void log_training();
+  void save(Run& run);
+
+  // evaluation_loop.cpp
+  Metrics evaluate_prepared(const data::Dataset& dataset, const std::string& prefix);
+  PredictionOutput run_prediction(const data::Dataset& dataset, const std::string& prefix, bool loss_only,
+                                  bool with_events = true);
+  /// Calls compute_metrics, and moves the outputs into `output`.
+  void add_metrics(PredictionOutput& output, std::vector<Predictions>& outputs, const std::string& prefix) const;
+  void check_metric_name();
 
   Parts parts_;
   TrainerState state_;
-  std::unique_ptr<Progress> progress_;
+  TrainerControl control_;
+  CallbackHandler callbacks_;
+  double own_lr_ = 0;                       // of an optimizer that was given, before a schedule changed it
+  optim::Optimizer* optimizer_ = nullptr;   // of the current train()
+  bool owns_output_dir_ = false;            // an earlier train() of this object wrote there
 };
 
 }  // namespace sinter::train

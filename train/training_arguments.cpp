@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "optim/plateau.h"
 #include "optim/schedule.h"
+#include "optim/sgd.h"
 
 namespace sinter::train {
 namespace {
@@ -65,6 +66,7 @@ void validate_optimizer(const TrainingArguments& a) {
   require_finite("max_grad_norm", a.max_grad_norm);
   require_unit("label_smoothing_factor", a.label_smoothing_factor);
   require_one_of("optim", a.optim, {"adamw_torch", "adamw_torch_fused", "sgd"});
+  if (a.optim == "sgd") optim::parse_sgd_options(a.optim_args);
   require(a.optim_args.empty() || a.optim == "sgd", "optim_args", quoted(a.optim_args),
           "be empty, as optim is " + a.optim + "; its settings are adam_beta1, adam_beta2 and adam_epsilon");
   require(a.warmup_steps >= 0 && a.warmup_steps < kMaxSteps, "warmup_steps", a.warmup_steps, "not be negative");
@@ -133,6 +135,9 @@ void refuse_unsupported(const TrainingArguments& a) {
   if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
   for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
     if (set) fail(ErrorCode::unsupported, field, " is set, but the CPU trains in f32 only; leave ", field, " out");
+  if (a.group_by_length || a.train_sampling_strategy == "group_by_length")
+    fail(ErrorCode::unsupported, "train_sampling_strategy is group_by_length, and there is no such sampler yet; packed "
+                                 "batches spend no time on pads, so leave it random");
   if (a.gradient_checkpointing)
     fail(ErrorCode::unsupported,
          "gradient_checkpointing is set, but the layers of BERT do not recompute yet; leave "
@@ -190,7 +195,6 @@ TrainingArguments TrainingArguments::resolved() const {
   if (needs_metric && !metric_for_best_model) a.metric_for_best_model = "loss";
   if (a.metric_for_best_model && !greater_is_better) a.greater_is_better = !ends_with_loss(*a.metric_for_best_model);
   if (group_by_length) a.train_sampling_strategy = "group_by_length";
-  if (!data_seed) a.data_seed = seed;
   return a;
 }
 

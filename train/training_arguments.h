@@ -88,7 +88,7 @@ struct TrainingArguments {
   /// What is allowed and has no effect beside another argument, one sentence each.
   std::vector<std::string> warnings() const;
   /// Validated, and with every default that depends on another argument filled in: eval_strategy (from its older name),
-  /// eval_steps, do_eval, metric_for_best_model, greater_is_better, train_sampling_strategy, data_seed, output_dir's ~.
+  /// eval_steps, do_eval, metric_for_best_model, greater_is_better, train_sampling_strategy, output_dir's ~.
   TrainingArguments resolved() const;
 
   Json to_json() const;

@@ -2,6 +2,7 @@
 #include "core/ops/elementwise.h"
 #include "nn/pretrained.h"
 #include "optim/clip.h"
+#include "optim/adamw.h"
 #include "optim/groups.h"
 #include "optim/schedule.h"
 #include "tests/nn/golden.h"

@@ -6,7 +6,7 @@
 #include "data/reviews.h"
 #include "data/sampler.h"
 #include "data/tokenizer.h"
-#include "nn/layers.h"
+#include "nn/bert.h"
 #include "train/trainer.h"
 
 int main(int argc, char** argv) {
@@ -24,10 +24,10 @@ int main(int argc, char** argv) {
   const data::Dataset train_set = tokenize(reviews.train.examples);
   const data::Dataset eval_set = tokenize(reviews.validation.examples);
 
-  nn::BertForSequenceClassification model({.vocab_size = tokenizer.vocab_size(), .hidden_size = 128, .num_hidden_layers = 2,
-                                           .num_attention_heads = 2, .intermediate_size = 512,
-                                           .max_position_embeddings = 128});
-  nn::init_weights(model, 0.02, 42);
+  const auto model = std::make_shared<nn::BertForSequenceClassification>(
+      nn::BertConfig{.vocab_size = tokenizer.vocab_size(), .hidden_size = 128, .num_hidden_layers = 2,
+                     .num_attention_heads = 2, .intermediate_size = 512, .max_position_embeddings = 128});
+  nn::init_weights(*model, 0.02, 42);
   train::TrainingArguments args;
   args.output_dir = argv[1];
   args.overwrite_output_dir = true;
@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
   args.learning_rate = 5e-4;
   args.warmup_ratio = 0.1;
   args.save_strategy = "no";
-  train::Trainer trainer({.model = model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set});
+  train::Trainer trainer({.model = model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
+                          .compute_metrics = train::load_metric("accuracy")});
   trainer.train();
   const double accuracy = trainer.evaluate().at("eval_accuracy");
   std::printf("accuracy after training on shuffled labels: %.4f\n", accuracy);

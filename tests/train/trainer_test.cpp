@@ -17,6 +17,8 @@
 #include "data/tokenizer.h"
 #include "nn/pretrained.h"
 #include "train/inputs.h"
+#include "tests/train/trainer_fixture.h"
+#include "train/checkpoint.h"
 #include "train/trainer.h"
 
 namespace sinter::train {
@@ -24,99 +26,30 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class TrainerTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("sinter-trainer-" + std::to_string(getpid()) + "-" +
-                                           ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-  }
-  void TearDown() override {
-    fs::remove_all(folder_);
-    Runtime::instance().set_num_threads(ThreadPool::available_cores());
-  }
+class TrainerTest : public TrainerFixture {};
 
-  static const data::BertTokenizer& tokenizer() {
-    static const data::BertTokenizer instance(data::review_vocabulary());
-    return instance;
-  }
-
-  static const data::Dataset& dataset() {
-    static const data::Dataset instance =
-        data::generate_reviews({.train_size = 4000, .validation_size = 100}).train.examples.dataset().take(90).map(
-            [](const data::Batch& batch) { return tokenizer()(batch.text("sentence")); });
-    return instance;
-  }
-
-  static std::unique_ptr<nn::BertForSequenceClassification> model(double dropout = 0.1) {
-    auto made = std::make_unique<nn::BertForSequenceClassification>(nn::BertConfig{
-        .vocab_size = tokenizer().vocab_size(), .hidden_size = 32, .num_hidden_layers = 2, .num_attention_heads = 2,
-        .intermediate_size = 64, .hidden_dropout_prob = dropout, .attention_probs_dropout_prob = dropout,
-        .max_position_embeddings = 64});
-    nn::init_weights(*made, 0.05, 7);
-    return made;
-  }
-
-  TrainingArguments arguments(const std::string& name) const {
-    TrainingArguments args;
-    args.output_dir = (folder_ / name).string();
-    args.per_device_train_batch_size = 8;
-    args.gradient_accumulation_steps = 2;
-    args.num_train_epochs = 2;
-    args.learning_rate = 1e-3;
-    args.weight_decay = 0.01;
-    args.warmup_steps = 3;
-    args.logging_steps = 4;
-    args.save_steps = 4;
-    args.disable_tqdm = true;
-    return args;
-  }
-
-  static Trainer trainer(nn::BertForSequenceClassification& m, const TrainingArguments& args) {
-    return Trainer({.model = m, .args = args, .train_dataset = dataset(), .eval_dataset = dataset(), .tokenizer = &tokenizer()});
-  }
-
-  static std::vector<float> weights(const nn::BertForSequenceClassification& m) {
-    std::vector<float> all;
-    for (const Parameter& p : m.named_parameters()) {
-      const std::vector<float> values = p.tensor.to_vector<float>();
-      all.insert(all.end(), values.begin(), values.end());
-    }
-    return all;
-  }
-
-  static void expect_same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-    ASSERT_EQ(a.size(), b.size());
-    EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), 0);
-  }
-
-  static std::string bytes(const fs::path& file) { return read_file(file, std::size_t{1} << 30); }
-
-  fs::path folder_;
-};
-
-// 90 samples, batches of 8, two of them an update: 12 batches and 6 updates an epoch, the last batch has 2 samples.
 TEST_F(TrainerTest, ResumeEqualsNeverStopped) {
   const auto whole = model();
-  const TrainOutput uninterrupted = trainer(*whole, arguments("whole")).train();
+  const TrainOutput uninterrupted = Trainer(parts(whole, arguments("whole"))).train();
   EXPECT_EQ(uninterrupted.global_step, 12);
 
   const auto stopped = model();
-  Trainer first = trainer(*stopped, arguments("resumed"));
-  first.on_step_end = [](const TrainerState& state) {
-    if (state.global_step == 8) std::raise(SIGTERM);  // in the middle of epoch 2
-  };
+  Trainer first(parts(stopped, arguments("resumed")));
+  first.callbacks().add(std::make_shared<AtStepEnd>([](CallbackContext& run) {
+    if (run.state.global_step == 8) std::raise(SIGTERM);  // in the middle of epoch 2
+  }));
   const TrainOutput half = first.train();
   EXPECT_EQ(half.stopped_by_signal, SIGTERM);
   EXPECT_EQ(half.global_step, 8);
 
   const auto resumed = model();
   nn::init_weights(*resumed, 0.3, 99);  // whatever it holds, the checkpoint decides
-  const TrainOutput rest = trainer(*resumed, arguments("resumed")).train("true");
+  const TrainOutput rest = Trainer(parts(resumed, arguments("resumed"))).train("true");
   EXPECT_EQ(rest.global_step, 12);
   expect_same_bits(weights(*resumed), weights(*whole));
   EXPECT_EQ(rest.training_loss, uninterrupted.training_loss);
-  EXPECT_EQ(bytes(folder_ / "resumed/checkpoint-12/model.safetensors"), bytes(folder_ / "whole/checkpoint-12/model.safetensors"));
+  EXPECT_EQ(bytes(folder_ / "resumed/checkpoint-12/model.safetensors"),
+            bytes(folder_ / "whole/checkpoint-12/model.safetensors"));
   EXPECT_EQ(bytes(folder_ / "resumed/checkpoint-12/optimizer.safetensors"),
             bytes(folder_ / "whole/checkpoint-12/optimizer.safetensors"));
 }
@@ -126,12 +59,12 @@ TEST_F(TrainerTest, ResumeFromEveryStepEqualsNeverStopped) {
   args.save_steps = 1;
   args.logging_steps = 5;
   const auto whole = model();
-  trainer(*whole, args).train();
+  Trainer(parts(whole, args)).train();
   for (int step = 1; step < 12; step += 3) {
     const auto resumed = model();
     TrainingArguments again = args;
     again.output_dir = (folder_ / ("from" + std::to_string(step))).string();
-    Trainer run = trainer(*resumed, again);
+    Trainer run(parts(resumed, again));
     run.train((folder_ / "whole" / ("checkpoint-" + std::to_string(step))).string());
     expect_same_bits(weights(*resumed), weights(*whole));
     Json a = Json::array(), b = Json::array();
@@ -149,7 +82,7 @@ TEST_F(TrainerTest, ThreadsNeverChangeTheWeights) {
   for (const int threads : {1, 2, 4}) {
     Runtime::instance().set_num_threads(threads);
     const auto m = model();
-    trainer(*m, arguments("threads" + std::to_string(threads))).train();
+    Trainer(parts(m, arguments("threads" + std::to_string(threads)))).train();
     if (threads == 1) {
       one = weights(*m);
     } else {
@@ -167,11 +100,13 @@ TEST_F(TrainerTest, MicroBatchesEqualOneBatch) {
   small.logging_steps = large.logging_steps = 1;
   small.warmup_steps = large.warmup_steps = 0;
   const auto a = model(), b = model();  // with dropout: a sample's masks do not depend on its micro-batch
-  Trainer in_parts = trainer(*a, small), at_once = trainer(*b, large);
+  Trainer in_parts(parts(a, small)), at_once(parts(b, large));
   in_parts.train();
   at_once.train();
   // The first gradient differs by the rounding of sums over at most 16 samples; later ones by what AdamW makes of that.
-  const auto norm = [](const Trainer& run, std::size_t step) { return run.state().log_history[step].get<double>("grad_norm"); };
+  const auto norm = [](const Trainer& run, std::size_t step) {
+    return run.state().log_history[step].get<double>("grad_norm");
+  };
   EXPECT_NEAR(norm(in_parts, 0), norm(at_once, 0), 1e-6 * norm(at_once, 0));
   for (std::size_t step = 0; step < 12; ++step)  // the ragged tail of both epochs included
     EXPECT_NEAR(norm(in_parts, step), norm(at_once, step), 1e-3 * norm(at_once, step)) << step;
@@ -194,15 +129,15 @@ TEST_F(TrainerTest, RowsDoNotDependOnTheirBatch) {
 
 TEST_F(TrainerTest, WritesWhatHfReads) {
   const auto m = model();
-  Trainer run = trainer(*m, arguments("files"));
+  Trainer run(parts(m, arguments("files")));
   const TrainOutput output = run.train();
   run.save_model();
   run.save_state();
   run.save_metrics("train", output.metrics);
   run.save_metrics("eval", run.evaluate());
   const fs::path root = folder_ / "files";
-  for (const char* file : {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "trainer_state.json",
-                           "train_results.json", "eval_results.json", "all_results.json"})
+  for (const char* file : {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json",
+                           "trainer_state.json", "train_results.json", "eval_results.json", "all_results.json"})
     EXPECT_TRUE(fs::exists(root / file)) << file;
   for (const char* file : {"model.safetensors", "optimizer.safetensors", "trainer_state.json", "training_args.json",
                            "sinter_state.json", "config.json", "vocab.txt", "manifest.json"})
@@ -220,7 +155,7 @@ TEST_F(TrainerTest, RotationKeepsTheNewest) {
   args.save_steps = 2;
   args.save_total_limit = 2;
   const auto m = model();
-  trainer(*m, args).train();
+  Trainer(parts(m, args)).train();
   const std::vector<CheckpointFolder> left = list_checkpoints(folder_ / "rotation");
   ASSERT_EQ(left.size(), 2u);
   EXPECT_EQ(left[0].step, 10);
@@ -229,13 +164,13 @@ TEST_F(TrainerTest, RotationKeepsTheNewest) {
 
 TEST_F(TrainerTest, ABrokenNewestCheckpointIsPassedOver) {
   const auto m = model();
-  trainer(*m, arguments("broken")).train();
+  Trainer(parts(m, arguments("broken"))).train();
   const fs::path newest = folder_ / "broken/checkpoint-12";
   fs::resize_file(newest / "optimizer.safetensors", fs::file_size(newest / "optimizer.safetensors") - 1);
   EXPECT_EQ(newest_valid_checkpoint(folder_ / "broken"), folder_ / "broken/checkpoint-8");
   const auto again = model();
   try {
-    trainer(*again, arguments("broken")).train(newest.string());
+    Trainer(parts(again, arguments("broken"))).train(newest.string());
     FAIL() << "a broken checkpoint was accepted";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("Can't find a valid checkpoint at"), std::string::npos) << error.what();
@@ -250,14 +185,27 @@ TEST_F(TrainerTest, StepCounts) {
     args.save_strategy = "no";
     change(args);
     const auto m = model();
-    return trainer(*m, args).train().global_step;
+    return Trainer(parts(m, args)).train().global_step;
   };
   EXPECT_EQ(steps([](TrainingArguments& a) { a.max_steps = 5; }), 5);
   EXPECT_EQ(steps([](TrainingArguments& a) { a.num_train_epochs = 1.5; }), 9);
   EXPECT_EQ(steps([](TrainingArguments& a) { a.gradient_accumulation_steps = 100; }), 2);
-  EXPECT_EQ(steps([](TrainingArguments& a) { a.dataloader_drop_last = true; a.gradient_accumulation_steps = 1; a.num_train_epochs = 1; }), 11);
-  EXPECT_EQ(steps([](TrainingArguments& a) { a.gradient_accumulation_steps = 1; a.num_train_epochs = 1; }), 12);
-  EXPECT_EQ(steps([](TrainingArguments& a) { a.gradient_accumulation_steps = 5; a.num_train_epochs = 1; }), 3);
+  EXPECT_EQ(steps([](TrainingArguments& a) {
+              a.dataloader_drop_last = true;
+              a.gradient_accumulation_steps = 1;
+              a.num_train_epochs = 1;
+            }),
+            11);
+  EXPECT_EQ(steps([](TrainingArguments& a) {
+              a.gradient_accumulation_steps = 1;
+              a.num_train_epochs = 1;
+            }),
+            12);
+  EXPECT_EQ(steps([](TrainingArguments& a) {
+              a.gradient_accumulation_steps = 5;
+              a.num_train_epochs = 1;
+            }),
+            3);
 }
 
 TEST_F(TrainerTest, ErrorsNameWhatIsWrong) {
@@ -273,7 +221,7 @@ TEST_F(TrainerTest, ErrorsNameWhatIsWrong) {
   const auto expect = [&](const std::string& part, auto change) {
     TrainingArguments args = arguments("errors");
     change(args);
-    const std::string text = message([&] { trainer(*m, args).train(); });
+    const std::string text = message([&] { Trainer(parts(m, args)).train(); });
     EXPECT_NE(text.find(part), std::string::npos) << text;
   };
   expect("learning_rate is nan", [](TrainingArguments& a) { a.learning_rate = NAN; });
@@ -282,7 +230,10 @@ TEST_F(TrainerTest, ErrorsNameWhatIsWrong) {
   expect("gradient_accumulation_steps is 9223372036854775807",
          [](TrainingArguments& a) { a.gradient_accumulation_steps = INT64_MAX; });
   expect("num_train_epochs is 1e+20", [](TrainingArguments& a) { a.num_train_epochs = 1e20; });
-  expect("save_steps is 0", [](TrainingArguments& a) { a.save_strategy = "epoch"; a.save_steps = 0; });
+  expect("save_steps is 0", [](TrainingArguments& a) {
+    a.save_strategy = "epoch";
+    a.save_steps = 0;
+  });
   expect("lr_scheduler_type", [](TrainingArguments& a) { a.lr_scheduler_type = "zigzag"; });
   EXPECT_FALSE(fs::exists(folder_ / "errors"));
   fs::create_directories(folder_ / "errors");
@@ -290,11 +241,11 @@ TEST_F(TrainerTest, ErrorsNameWhatIsWrong) {
   expect("is not empty", [](TrainingArguments&) {});
   EXPECT_TRUE(fs::exists(folder_ / "errors/mine.txt"));
 
-  trainer(*m, arguments("other")).train();
+  Trainer(parts(m, arguments("other"))).train();
   TrainingArguments different = arguments("other");
-  different.per_device_train_batch_size = 4;
-  const std::string text = message([&] { trainer(*m, different).train("true"); });
-  EXPECT_NE(text.find("per_device_train_batch_size = 8, this one has 4"), std::string::npos) << text;
+  different.seed = 7;
+  const std::string text = message([&] { Trainer(parts(m, different)).train("true"); });
+  EXPECT_NE(text.find("seed = 42, this one has 7"), std::string::npos) << text;
 }
 
 TEST_F(TrainerTest, ANonFiniteStepEndsTheRunBeforeTheWeightsAreTouched) {
@@ -305,7 +256,7 @@ TEST_F(TrainerTest, ANonFiniteStepEndsTheRunBeforeTheWeightsAreTouched) {
   }
   const std::vector<float> before = weights(*m);
   try {
-    trainer(*m, arguments("nan")).train();
+    Trainer(parts(m, arguments("nan"))).train();
     FAIL() << "a NaN loss was accepted";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("step 1 has loss nan"), std::string::npos) << error.what();
@@ -317,9 +268,9 @@ TEST_F(TrainerTest, EvaluationIsExactForARaggedLastBatch) {
   const auto m = model();
   TrainingArguments args = arguments("eval");
   args.per_device_eval_batch_size = 7;
-  const Metrics ragged = trainer(*m, args).evaluate();
+  const Metrics ragged = Trainer(parts(m, args)).evaluate();
   args.per_device_eval_batch_size = 90;
-  const Metrics whole = trainer(*m, args).evaluate();
+  const Metrics whole = Trainer(parts(m, args)).evaluate();
   EXPECT_NEAR(ragged.at("eval_loss"), whole.at("eval_loss"), 1e-6);
   EXPECT_EQ(ragged.at("eval_accuracy"), whole.at("eval_accuracy"));
 }

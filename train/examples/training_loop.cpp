@@ -7,6 +7,7 @@
 #include "data/sampler.h"
 #include "data/tokenizer.h"
 #include "nn/bert.h"
+#include "optim/adamw.h"
 #include "optim/clip.h"
 #include "optim/groups.h"
 #include "optim/schedule.h"
