@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace sinter::data {
@@ -18,6 +19,7 @@ class Padding {
   Padding(std::same_as<bool> auto on) : strategy_(on ? longest : do_not_pad) {}
   Padding(std::string_view name);
   Padding(const char* name) : Padding(std::string_view(name)) {}
+  Padding(const std::string& name) : Padding(std::string_view(name)) {}
   operator Strategy() const { return strategy_; }
 
  private:
@@ -35,6 +37,7 @@ class Truncation {
   Truncation(std::same_as<bool> auto on) : strategy_(on ? longest_first : do_not_truncate) {}
   Truncation(std::string_view name);
   Truncation(const char* name) : Truncation(std::string_view(name)) {}
+  Truncation(const std::string& name) : Truncation(std::string_view(name)) {}
   operator Strategy() const { return strategy_; }
 
  private:
@@ -49,6 +52,7 @@ class Side {
   Side(Name name) : name_(name) {}
   Side(std::string_view name);
   Side(const char* name) : Side(std::string_view(name)) {}
+  Side(const std::string& name) : Side(std::string_view(name)) {}
   operator Name() const { return name_; }
   const char* str() const { return name_ == left ? "left" : "right"; }
 

@@ -1,13 +1,12 @@
 #include "data/tokenizer.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <utility>
 
 #include "core/error.h"
+#include "core/io/files.h"
 #include "data/tokenizer_tables.h"
 #include "data/utf8.h"
 
@@ -15,9 +14,7 @@ namespace sinter::data {
 
 namespace {
 
-[[noreturn]] void fail_with_errno(const char* what, const std::string& path) {
-  fail(ErrorCode::io, what, path, ": ", std::strerror(errno != 0 ? errno : EIO), ".");
-}
+constexpr std::size_t kMaxVocabularyBytes = std::size_t{64} << 20;
 
 bool is_ascii(std::string_view text) {
   // Eight bytes at a time; the check must cost less than the words that it speeds up.
@@ -195,22 +192,22 @@ void BertTokenizer::Tables::append_with_normalized_tokens(const TracedText& text
 BertTokenizer::BertTokenizer(std::vector<std::string> vocabulary, const BertTokenizerOptions& options)
     : tables_(std::make_shared<const Tables>(std::move(vocabulary), options)) {}
 
-BertTokenizer BertTokenizer::from_vocab_file(const std::string& path, const BertTokenizerOptions& options) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    fail(ErrorCode::not_found, "The vocabulary file ", path, " does not exist.");
-  }
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
+std::vector<std::string> read_vocabulary_file(const std::string& path) {
+  if (!std::filesystem::exists(path)) fail(ErrorCode::not_found, "The vocabulary file ", path, " does not exist.");
+  const std::string text = read_file(path, kMaxVocabularyBytes);
   std::vector<std::string> tokens;
-  for (std::string line; std::getline(file, line);) {
-    const std::size_t last = line.find_last_not_of(" \t\r\v\f");
-    line.resize(last == std::string::npos ? 0 : last + 1);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    std::string line = text.substr(at, end - at);
+    line.resize(line.find_last_not_of(" \t\r\v\f") + 1);   // npos + 1 is 0
     tokens.push_back(std::move(line));
+    at = end + 1;
   }
-  if (!file.eof() || std::filesystem::is_directory(path, ignored)) {
-    fail_with_errno("Cannot read the vocabulary file ", path);
-  }
+  return tokens;
+}
+
+BertTokenizer BertTokenizer::from_vocab_file(const std::string& path, const BertTokenizerOptions& options) {
+  std::vector<std::string> tokens = read_vocabulary_file(path);
   try {
     return BertTokenizer(std::move(tokens), options);
   } catch (const Error& error) {
@@ -245,11 +242,9 @@ std::string BertTokenizer::decode(std::span<const std::int32_t> ids, bool skip_s
 }
 
 void BertTokenizer::save_vocabulary(const std::string& path) const {
-  errno = 0;
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  for (const std::string& token : vocabulary()) file << token << '\n';
-  file.close();
-  if (!file) fail_with_errno("Cannot write the vocabulary file ", path);
+  std::string text;
+  for (const std::string& token : vocabulary()) text.append(token).push_back('\n');
+  write_file_atomically(path, text);
 }
 
 std::int64_t BertTokenizer::size() const { return static_cast<std::int64_t>(tables_->is_special.size()); }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
@@ -38,6 +39,10 @@ struct BertTokenizerOptions {
   std::vector<AddedToken> added_tokens = {};
 };
 
+/// The lines of a vocab.txt: UTF-8, one token a line, whitespace at line ends ignored. Error not_found if it is not
+/// there, io if it cannot be read.
+std::vector<std::string> read_vocabulary_file(const std::string& path);
+
 /// Cheap to copy: copies share the vocabulary, which never changes.
 class BertTokenizer {
  public:
@@ -45,8 +50,7 @@ class BertTokenizer {
   /// unk_token, sep_token, pad_token or cls_token (mask_token may be absent, and is then ordinary text), and for added
   /// tokens that contradict it or leave ids free.
   explicit BertTokenizer(std::vector<std::string> vocabulary, const BertTokenizerOptions& options = {});
-  /// Reads vocab.txt: UTF-8, one token a line, whitespace at line ends ignored. Errors name the file; not_found if
-  /// it is not there, io if it cannot be read.
+  /// The tokenizer of a vocab.txt; errors name the file.
   static BertTokenizer from_vocab_file(const std::string& path, const BertTokenizerOptions& options = {});
 
   /// One row for each text. Error usage for options that contradict each other, a max_length without room for the
@@ -66,8 +70,11 @@ class BertTokenizer {
   /// "n't", where the vocabulary has them as tokens. Error usage for an id that no token has.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special_tokens = false) const;
 
-  /// Writes vocab.txt; Error io with the path and the reason.
+  /// Writes vocab.txt, without tokens that were added behind it; Error io with the path and the reason.
   void save_vocabulary(const std::string& path) const;
+  /// Writes tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt, each whole or not at all,
+  /// into a folder that is created if need be. AutoTokenizer here and in transformers reads them as this tokenizer.
+  void save_pretrained(const std::filesystem::path& folder) const;
 
   /// Tokens of the vocabulary, as HF's vocab_size: without tokens that were added behind it.
   std::int64_t vocab_size() const { return static_cast<std::int64_t>(vocabulary().size()); }

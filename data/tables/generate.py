@@ -57,10 +57,14 @@ def classes():
 def combining_classes(decomposed):
     """Canonical combining classes, from the order in which NFD puts a character and marks of known classes."""
     nfd = normalizers.NFD().normalize_str
-    known = {}
+    acute = "\u0301"
+    known = {230: acute}
     for c in SCALARS:
-        if unicodedata.combining(chr(c)) and c not in decomposed:
-            known.setdefault(unicodedata.combining(chr(c)), chr(c))
+        level, char = unicodedata.combining(chr(c)), chr(c)
+        # Python's tables are newer: a mark that the library does not know yet is never moved, and is no measure.
+        moves = nfd(acute + char) != acute + char if level < 230 else nfd(char + acute) != char + acute
+        if level and c not in decomposed and moves:
+            known.setdefault(level, char)
     levels = sorted(known)
     lowest, highest = known[levels[0]], known[levels[-1]]
     result = {}

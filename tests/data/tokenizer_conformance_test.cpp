@@ -98,6 +98,29 @@ std::string decode_own_vocabulary(const std::string& text) {
   return BertTokenizer(vocabulary).decode(ids);
 }
 
+std::string token_offsets(const std::string& text) {
+  const BatchEncoding batch = bert()(Words{text}, {.return_offsets_mapping = true});
+  const std::vector<std::int32_t>& values = batch.offset_mapping->values;
+  Words offsets;
+  for (std::size_t i = 0; i < values.size(); i += 2)
+    offsets.push_back(std::to_string(values[i]) + "-" + std::to_string(values[i + 1]));
+  return join(offsets);
+}
+
+// Borders of the words of a text, in bytes.
+std::string word_offsets(const std::string& text) {
+  std::vector<std::size_t> bytes = {0};   // where each character begins
+  while (bytes.back() < text.size())
+    bytes.push_back(bytes.back() + decode_utf8(std::string_view(text).substr(bytes.back())).length);
+  const TracedText normal = normalize(text, {.do_lower_case = false});
+  Words offsets;
+  for (const std::u32string_view word : split_words(normal.text)) {
+    const std::uint32_t* origin = normal.origin.data() + (word.data() - normal.text.data());
+    offsets.push_back(std::to_string(bytes[origin[0]]) + "-" + std::to_string(bytes[origin[word.size() - 1] + 1]));
+  }
+  return join(offsets);
+}
+
 using Stage = std::function<std::string(const std::string&)>;
 
 const std::map<std::string, Stage>& stages() {
@@ -137,13 +160,17 @@ const std::map<std::string, Stage>& stages() {
          return join(BertTokenizer(vocabulary, {.tokenize_chinese_chars = false}).tokens(t));
        }},
       {"wordpiece.vocab(\\u043a,##\\u0443\\u043f,##\\u0438\\u0445\\u0430)",
-       [](Text t) { return join(BertTokenizer({"[PAD]", "[UNK]", "[CLS]", "[SEP]", "к", "##уп", "##иха"}).tokens(t)); }},
+       [](Text t) {
+         return join(BertTokenizer({"[PAD]", "[UNK]", "[CLS]", "[SEP]", "к", "##уп", "##иха"}).tokens(t));
+       }},
       {"ids.toy_hf", [](Text t) { return content_ids(hugging_face_toy(), t); }},
       {"wordpiece.bert-base-uncased", [](Text t) { return join(bert().tokens(t)); }},
       {"wordpiece.bert-base-uncased+special", [](Text t) { return "[CLS] " + join(bert().tokens(t)) + " [SEP]"; }},
       {"ids.bert-base-uncased+special", [](Text t) { return numbers(bert().encode(t).ids); }},
       {"pair_ids.bert-base-uncased(second=world)", [](Text t) { return numbers(bert().encode(t, "world").ids); }},
       {"decode.wordpiece(tokens in, text out)", decode_own_vocabulary},
+      {"offsets.bert-base-uncased(codepoints)", token_offsets},
+      {"pretok.offsets(bytes)", word_offsets},
   };
   return value;
 }

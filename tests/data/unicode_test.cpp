@@ -29,6 +29,7 @@ TEST(Unicode, CanonicalOrdering) {
   EXPECT_EQ(decompose(U"a\u0301\u0300"), U"a\u0301\u0300");       // equal classes keep their order
   EXPECT_EQ(decompose(U"\u00E9\u0323b\u0301"), U"e\u0323\u0301b\u0301");
   EXPECT_EQ(decompose(U"a\u0345\u0301\u0334"), U"a\u0334\u0301\u0345");
+  EXPECT_EQ(decompose(U"\u0650\U0001D171\u0619"), U"\u0619\u0650\U0001D171");   // classes 32, 216, 31
 }
 
 // What HF's NormalizedString does: a decomposition's parts share an origin, and ordering moves no origin.

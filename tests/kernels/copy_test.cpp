@@ -154,6 +154,28 @@ TEST(Fill, EveryDtypeAndLayoutMatchesTheReference) {
         }
 }
 
+TEST(Fill, LargeOnesThatStartAnywhereWriteTheirElementsAlone) {
+  constexpr std::int64_t kBytes = (std::int64_t{16} << 20) + 200, kMargin = 64;
+  for (const Dtype dtype : {Dtype::u8, Dtype::f16, Dtype::f32, Dtype::f64})
+    for (const std::int64_t first : {0, 1, 3, 5}) {
+      const auto size = static_cast<std::int64_t>(size_of(dtype));
+      const std::int64_t n = kBytes / size;
+      for_each_cpu([&](const BackendModule& cpu) {
+        std::vector<std::uint8_t> memory(static_cast<std::size_t>(kBytes + 2 * kMargin), 0xa5);
+        Fill p{.extents = make_extents({n}), .dst_strides = contiguous_strides(make_extents({n})), .dtype = dtype};
+        p.dst = memory.data() + first * size;
+        ThreadPool pool(2);
+        EXPECT_TRUE(run(cpu, p, pool.stream()).ok());
+        std::int64_t zeros = 0, others = 0;
+        for (const std::uint8_t byte : memory) ++(byte == 0 ? zeros : others);
+        EXPECT_EQ(zeros, n * size) << name(dtype) << " from element " << first;
+        EXPECT_EQ(others, kBytes + 2 * kMargin - n * size);
+        EXPECT_TRUE(memory[static_cast<std::size_t>(first * size)] == 0 &&
+                    memory[static_cast<std::size_t>((first + n) * size - 1)] == 0);
+      });
+    }
+}
+
 TEST(Copy, BadShapesAreRefused) {
   Copy p;
   p.extents.rank = 7;
