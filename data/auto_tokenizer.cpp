@@ -146,9 +146,9 @@ BertTokenizer AutoTokenizer::from_pretrained(const std::string& name_or_path) {
   }
 }
 
-void BertTokenizer::save_pretrained(const std::filesystem::path& folder) const {
+std::vector<std::pair<std::string, std::string>> BertTokenizer::pretrained_files() const {
+  constexpr JsonStyle kSorted{.sort_keys = true};
   const BertTokenizerOptions& options = this->options();
-  create_folders(folder);
   Json special_tokens = Json::object({{"cls_token", options.cls_token},
                                       {"pad_token", options.pad_token},
                                       {"sep_token", options.sep_token},
@@ -163,10 +163,15 @@ void BertTokenizer::save_pretrained(const std::filesystem::path& folder) const {
   config.set("tokenize_chinese_chars", options.tokenize_chinese_chars);
   config.set("tokenizer_class", "BertTokenizer");
   config.set("truncation_side", options.truncation_side.str());
-  tokenizer_json(*this).save(folder / "tokenizer.json");
-  config.save(folder / "tokenizer_config.json", {.sort_keys = true});
-  special_tokens.save(folder / "special_tokens_map.json", {.sort_keys = true});
-  save_vocabulary((folder / "vocab.txt").string());
+  return {{"tokenizer.json", tokenizer_json(*this).dump() + "\n"},
+          {"tokenizer_config.json", config.dump(kSorted) + "\n"},
+          {"special_tokens_map.json", special_tokens.dump(kSorted) + "\n"},
+          {"vocab.txt", vocabulary_text()}};
+}
+
+void BertTokenizer::save_pretrained(const std::filesystem::path& folder) const {
+  create_folders(folder);
+  for (const auto& [name, content] : pretrained_files()) write_file_atomically(folder / name, content);
 }
 
 }  // namespace sinter::data

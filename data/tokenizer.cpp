@@ -241,11 +241,13 @@ std::string BertTokenizer::decode(std::span<const std::int32_t> ids, bool skip_s
   return text;
 }
 
-void BertTokenizer::save_vocabulary(const std::string& path) const {
+std::string BertTokenizer::vocabulary_text() const {
   std::string text;
   for (const std::string& token : vocabulary()) text.append(token).push_back('\n');
-  write_file_atomically(path, text);
+  return text;
 }
+
+void BertTokenizer::save_vocabulary(const std::string& path) const { write_file_atomically(path, vocabulary_text()); }
 
 std::int64_t BertTokenizer::size() const { return static_cast<std::int64_t>(tables_->is_special.size()); }
 const std::vector<std::string>& BertTokenizer::vocabulary() const { return tables_->word_piece.vocabulary(); }

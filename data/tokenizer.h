@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "data/added_tokens.h"
@@ -75,6 +76,8 @@ class BertTokenizer {
   /// Writes tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt, each whole or not at all,
   /// into a folder that is created if need be. AutoTokenizer here and in transformers reads them as this tokenizer.
   void save_pretrained(const std::filesystem::path& folder) const;
+  /// Name and content of the files that save_pretrained writes, for a caller that stages a folder itself.
+  std::vector<std::pair<std::string, std::string>> pretrained_files() const;
 
   /// Tokens of the vocabulary, as HF's vocab_size: without tokens that were added behind it.
   std::int64_t vocab_size() const { return static_cast<std::int64_t>(vocabulary().size()); }
@@ -97,6 +100,7 @@ class BertTokenizer {
  private:
   struct Tables;
 
+  std::string vocabulary_text() const;   // of vocab.txt
   BatchEncoding encode_rows(std::span<const std::string_view> texts,
                             std::optional<std::span<const std::string_view>> text_pairs,
                             const TokenizeOptions& options) const;
