@@ -194,6 +194,7 @@ TEST(TokenizerBatch, RefusesContradictions) {
   EXPECT_EQ(refusal({"a"}, Words{"b b b"}, {.truncation = "only_first", .max_length = 5}),
             "Row 0 has 2 tokens too many for max_length 5, and truncation \"only_first\" may only shorten a text of 1; "
             "use \"longest_first\" or a greater max_length.");
+  EXPECT_NE(refusal({"a a"}, Words{"b b"}, {.truncation = "only_first", .max_length = 5}), "accepted");  // none left
   EXPECT_EQ(refusal({"a", "a b low"}, {}, {.truncation = "only_second", .max_length = 4}),
             "truncation is \"only_second\", but row 1 has no second text to shorten.");
   EXPECT_EQ(refusal({"a b"}, {}, {.truncation = "only_second", .max_length = 4}), "accepted");

@@ -174,6 +174,15 @@ TEST_F(TokenizerFiles, AddedTokens) {
   EXPECT_EQ(batch.offset_mapping->values, (Ids{0, 0, 0, 5, 5, 9, 9, 14, 0, 0}));
 }
 
+TEST_F(TokenizerFiles, OfAddedTokensThatBeginTogetherTheLongestIsFound) {
+  const BertTokenizer tokenizer(kVocabulary, {.added_tokens = {{.content = "<e", .id = 11},
+                                                               {.content = "<e>>", .id = 12},
+                                                               {.content = "<e>", .id = 13},
+                                                               {.content = "hell", .id = 14, .normalized = true},
+                                                               {.content = "hello", .id = 5, .normalized = true}}});
+  EXPECT_EQ(tokenizer.encode("<e><e<e>>HELLO").ids, (Ids{2, 13, 11, 12, 5, 3}));
+}
+
 TEST_F(TokenizerFiles, ModelMaxLength) {
   BertTokenizer(kVocabulary).save_vocabulary((folder_ / "vocab.txt").string());
   write("tokenizer_config.json", std::string("{\"model_max_length\": 1000000000000000019884624838656}"));
