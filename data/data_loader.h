@@ -31,8 +31,8 @@ struct DataLoaderOptions {
 /// data set, the sampler and the batch size alone, not on workers.
 class DataLoader {
  public:
-  /// Stands at the first batch of epoch 0. ErrorCode::usage for a sampler of another size than the data set, for numbers
-  /// below 1 (num_workers: 0), and for more than 1024 workers or batches a worker.
+  /// Stands at the first batch of epoch 0. ErrorCode::usage for a sampler of another size than the data set, for
+  /// numbers below 1 (num_workers: 0), and for more than 1024 workers or batches a worker.
   DataLoader(Dataset dataset, std::unique_ptr<Sampler> sampler, DataCollator collator,
              const DataLoaderOptions& options = {});
   /// Waits for the batches that workers are collating.

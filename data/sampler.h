@@ -49,10 +49,10 @@ class RandomSampler final : public Sampler {
 };
 
 /// Samples of like length side by side, so that padded batches hold few pads (HF's train_sampling_strategy
-/// "group_by_length"): a drawn permutation is cut into groups of min(size / (4 * batch_size), 50), at least one, batches;
-/// each group is sorted by descending length; the longest sample of all comes first, so that a lack of memory shows in
-/// step 1. Unlike in HF, the batches are then shuffled, all but the first and an incomplete last one, so that lengths do
-/// not rise and fall through the epoch. A function of (seed, epoch, lengths). Starts in epoch 0.
+/// "group_by_length"): a drawn permutation is cut into groups of min(size / (4 * batch_size), 50), at least one,
+/// batches; each group is sorted by descending length; the longest sample of all comes first, so that a lack of memory
+/// shows in step 1. Unlike in HF, the batches are then shuffled, all but the first and an incomplete last one, so that
+/// lengths do not rise and fall through the epoch. A function of (seed, epoch, lengths). Starts in epoch 0.
 class LengthGroupedSampler final : public Sampler {
  public:
   /// `batch_size`: samples of one update, all of its micro-batches together. ErrorCode::usage below 1.

@@ -126,7 +126,8 @@ TEST(Collator, DefaultStacksEqualLengthsOnly) {
 
 // Rows that the tokenizer padded already: pads are masked, and leave a packed batch.
 TEST(Collator, PadsInTheColumns) {
-  const Dataset padded({{"input_ids", lists({{2, 9, 3, 5}, {5, 2, 9, 3}})}, {"attention_mask", lists({{1, 1, 1, 0}, {0, 1, 1, 1}})}});
+  const Dataset padded({{"input_ids", lists({{2, 9, 3, 5}, {5, 2, 9, 3}})},
+                        {"attention_mask", lists({{1, 1, 1, 0}, {0, 1, 1, 1}})}});
   const CollatedBatch b = padding()(padded, I64{0, 1});
   EXPECT_EQ(b.attention_mask, (I64{1, 1, 1, 0, 0, 1, 1, 1}));
   EXPECT_EQ(b.lengths, (I64{3, 3}));
@@ -198,8 +199,8 @@ TEST(Collator, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal([] { padding({.padding = "max_length"}); }), 
             "padding is \"max_length\", which needs a max_length: the tokenizer has no model_max_length");
   EXPECT_EQ(refusal([] { padding({.padding = "max_length", .max_length = 4})(kSet, I64{2}); }),
-            "a sample has 5 tokens, more than the max_length 4 that batches are padded to; the tokenizer cuts samples with "
-            "truncation and the same max_length");
+            "a sample has 5 tokens, more than the max_length 4 that batches are padded to; the tokenizer cuts samples "
+            "with truncation and the same max_length");
 }
 
 }  // namespace

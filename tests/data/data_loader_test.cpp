@@ -24,7 +24,8 @@ Dataset numbered(std::int64_t size) {
   return Dataset({{"input_ids", ids}, {"label", labels}});
 }
 
-DataLoader loader(std::int64_t size, const DataLoaderOptions& options, DataCollator collator = DataCollatorWithFlattening()) {
+DataLoader loader(std::int64_t size, const DataLoaderOptions& options,
+                  DataCollator collator = DataCollatorWithFlattening()) {
   return DataLoader(numbered(size), std::make_unique<RandomSampler>(size, 7), std::move(collator), options);
 }
 
@@ -42,7 +43,8 @@ std::vector<I64> rest(DataLoader& loader) {
 TEST(HfBehaviour, N11_DataloaderLengths) {
   const struct {
     std::int64_t size, batch, keep, drop;
-  } table[] = {{66, 16, 5, 4}, {66, 32, 3, 2}, {74, 16, 5, 4}, {74, 32, 3, 2}, {64, 16, 4, 4}, {3, 16, 1, 0}, {0, 16, 0, 0}};
+  } table[] = {{66, 16, 5, 4}, {66, 32, 3, 2}, {74, 16, 5, 4}, {74, 32, 3, 2},
+               {64, 16, 4, 4}, {3, 16, 1, 0},  {0, 16, 0, 0}};
   for (const auto& row : table)
     for (const std::int64_t workers : {0, 2}) {
       DataLoader keep = loader(row.size, {.batch_size = row.batch, .num_workers = workers});
@@ -77,7 +79,8 @@ TEST(DataLoader, WorkersNeverChangeABatch) {
   EXPECT_NE(first, second);
   for (const std::int64_t workers : {1, 2, 5})
     for (const std::int64_t factor : {1, 2, 100}) {
-      DataLoader l = loader(203, {.batch_size = 4, .num_workers = workers, .prefetch_factor = factor, .batches_per_update = 3});
+      DataLoader l = loader(
+          203, {.batch_size = 4, .num_workers = workers, .prefetch_factor = factor, .batches_per_update = 3});
       EXPECT_EQ(rest(l), first);
       EXPECT_FALSE(l.next());
       l.seek(1);

@@ -22,8 +22,8 @@ namespace fs = std::filesystem;
 using I64 = std::vector<std::int64_t>;
 using Texts = std::vector<std::string>;
 
-const std::string kHow = "GLUE publishes it: curl -LO https://dl.fbaipublicfiles.com/glue/data/SST-2.zip, and then data_dir "
-                         "is SST-2.zip";
+const std::string kHow = "GLUE publishes it: curl -LO https://dl.fbaipublicfiles.com/glue/data/SST-2.zip, and then "
+                         "data_dir is SST-2.zip";
 
 // A folder of this test, removed with it, and the warnings that were given.
 class LoadDataset : public ::testing::Test {
@@ -129,7 +129,8 @@ TEST_F(LoadDataset, InvalidUtf8IsDroppedWithOneWarningOrRefused) {
   EXPECT_EQ(train(bytes).column("sentence").texts(), (Texts{"ab", "fine", "\xC3\xA9"}));
   EXPECT_EQ(warnings_, (Texts{"train.tsv: 2 lines held bytes that are not UTF-8, which were dropped"}));
   EXPECT_EQ(refused_train(bytes, {.strict_utf8 = true}), "train.tsv:2:2: this byte is not valid UTF-8");
-  EXPECT_EQ(refused_train("sentence\tlabel\nab\xFF\t7\n"), "train.tsv:2:5: the label \"7\" is not one of 0 (negative) and 1 (positive)");
+  EXPECT_EQ(refused_train("sentence\tlabel\nab\xFF\t7\n"),
+            "train.tsv:2:5: the label \"7\" is not one of 0 (negative) and 1 (positive)");
 }
 
 TEST_F(LoadDataset, LongLinesAndNul) {
@@ -171,7 +172,8 @@ TEST_F(LoadDataset, UnknownLabelsOnlyInATestSplit) {
   EXPECT_EQ(sst2()["test"].column("label").integers(), (I64{-1, 1}));
   EXPECT_EQ(sst2()["test"].column("idx").integers(), (I64{0, 1}));
   write("test.tsv", "sentence\tlabel\nab\t-2\n");
-  EXPECT_EQ(refusal([&] { sst2(); }), "test.tsv:2:4: the label \"-2\" is not one of 0 (negative) and 1 (positive), nor -1 (unknown)");
+  EXPECT_EQ(refusal([&] { sst2(); }),
+            "test.tsv:2:4: the label \"-2\" is not one of 0 (negative) and 1 (positive), nor -1 (unknown)");
   write("test.tsv", "index\tsentence\n1.5\tab\n");
   EXPECT_EQ(refusal([&] { sst2(); }), "test.tsv:2:1: the index \"1.5\" is not an integer");
 }
@@ -190,7 +192,8 @@ TEST_F(LoadDataset, WhatIsNoFileIsRefusedAndNothingHangs) {
 
 TEST_F(LoadDataset, WhatIsNotThereSaysHowToGetIt) {
   const std::string nowhere = (folder_ / "nowhere").string();
-  EXPECT_EQ(refusal([&] { sst2({.data_dir = nowhere}); }, ErrorCode::not_found), "data_dir nowhere does not exist; " + kHow);
+  EXPECT_EQ(refusal([&] { sst2({.data_dir = nowhere}); }, ErrorCode::not_found),
+            "data_dir nowhere does not exist; " + kHow);
   EXPECT_EQ(refusal([&] { load_dataset("glue", "sst2"); }, ErrorCode::usage),
             "load_dataset(\"glue\", \"sst2\") needs data_dir, the folder or zip file of GLUE's SST-2; " + kHow);
   fs::create_directories(folder_ / "empty");
@@ -201,19 +204,20 @@ TEST_F(LoadDataset, WhatIsNotThereSaysHowToGetIt) {
 }
 
 TEST_F(LoadDataset, NamesAndOptionsThatAreNotServed) {
-  const std::string served = " is not served; those that are: \"glue\", \"sst2\" with data_dir; \"csv\" and \"tsv\" with "
-                             "data_files; the path of an SST-2 folder or zip file";
+  const std::string served = " is not served; those that are: \"glue\", \"sst2\" with data_dir; \"csv\" and \"tsv\" "
+                             "with data_files; the path of an SST-2 folder or zip file";
   const auto usage = [&](const auto& call) { return refusal(call, ErrorCode::usage); };
   EXPECT_EQ(usage([] { load_dataset("glue", "mrpc", {.data_dir = "x"}); }), "the data set \"glue\", \"mrpc\"" + served);
   EXPECT_EQ(usage([] { load_dataset("imdb"); }), "the data set \"imdb\"" + served);
   EXPECT_EQ(usage([] { load_dataset("glue", {.data_dir = "x"}); }), "the data set \"glue\"" + served);
   EXPECT_EQ(usage([] { load_dataset("csv"); }),
-            "load_dataset(\"csv\") takes data_files, one for each split, such as {{\"train\", \"train.csv\"}}, and no data_dir");
+            "load_dataset(\"csv\") takes data_files, one for each split, such as {{\"train\", \"train.csv\"}}, and no "
+            "data_dir");
   EXPECT_EQ(usage([] { load_dataset("glue", "sst2", {.data_dir = "x", .data_files = {{"train", "x"}}}); }),
-            "load_dataset(\"glue\", \"sst2\") takes data_dir and no data_files; own files are read by load_dataset(\"csv\") "
-            "and load_dataset(\"tsv\")");
+            "load_dataset(\"glue\", \"sst2\") takes data_dir and no data_files; own files are read by "
+            "load_dataset(\"csv\") and load_dataset(\"tsv\")");
   EXPECT_EQ(usage([&] { load_dataset(folder_.string(), {.data_dir = "x"}); }),
-            "load_dataset was given the path " + without_folder(folder_.string()) + " and the data_dir x; give one of them");
+            "load_dataset was given the path " + folder_.string() + " and the data_dir x; give one of them");
 }
 
 TEST_F(LoadDataset, ReadsGluesZipFile) {
@@ -259,7 +263,8 @@ TEST_F(LoadDataset, OwnTables) {
     std::string bytes, sentence;
   } table[] = {
       {"a,b\n1,\"x\n", "b.csv:2:3: the quote that opens here is never closed"},
-      {"a,b\n\"x\n\ny\"z,1\n", "b.csv:4:3: text follows the closing quote; a quote inside a quoted field is written twice"},
+      {"a,b\n\"x\n\ny\"z,1\n",
+       "b.csv:4:3: text follows the closing quote; a quote inside a quoted field is written twice"},
       {"a,b\n\"x\ny\"\n", "b.csv:3:3: the row ends after 1 of 2 fields"},
       {"a,b\n\"x\ny\",1,2\n", "b.csv:3:6: the row has 3 fields where the header has 2"},
       {"a,a\n1,2\n", "b.csv:1:3: the column \"a\" is there twice"},
@@ -272,17 +277,18 @@ TEST_F(LoadDataset, OwnTables) {
 
 // Time that grows with the square of a line's length would not come back from these.
 TEST_F(LoadDataset, LongQuotedLinesTakeLinearTime) {
-  const std::string file = (folder_ / "long.csv").string();
+  const auto load = [&](const std::string& bytes) {
+    write("long.csv", bytes);
+    return load_dataset("csv", {.data_files = {{"train", (folder_ / "long.csv").string()}}})["train"];
+  };
   std::string fields = "text\n\"", lines = "text\n\"";
   for (int i = 0; i < 3'000'000; ++i) fields += "\"\"", lines += "\n\"\"";
-  write("long.csv", fields + "\"\n");
-  EXPECT_EQ(load_dataset("csv", {.data_files = {{"train", file}}})["train"].column("text").texts()[0].size(), 3'000'000u);
-  write("long.csv", lines + "\"\n");
-  EXPECT_EQ(load_dataset("csv", {.data_files = {{"train", file}}})["train"].column("text").texts()[0].size(), 6'000'000u);
+  EXPECT_EQ(load(fields + "\"\n").column("text").texts()[0].size(), 3'000'000u);
+  EXPECT_EQ(load(lines + "\"\n").column("text").texts()[0].size(), 6'000'000u);
   std::string header = "a0", row = "\"\"";
   for (int i = 1; i < 1000; ++i) header += ",a" + std::to_string(i);
-  write("long.csv", header + "\n" + row + std::string(2'000'000, ',') + "\n");
-  EXPECT_TRUE(refusal([&] { load_dataset("csv", {.data_files = {{"train", file}}}); }).starts_with("long.csv:2:1003: the row has"));
+  EXPECT_EQ(refusal([&] { load(header + "\n" + row + std::string(2'000'000, ',') + "\n"); }),
+            "long.csv:2:1003: the row has 2000001 fields where the header has 1000");
 }
 
 // Any bytes are read or refused with bad_input; nothing crashes and no row vanishes.

@@ -143,8 +143,8 @@ TEST(Sampler, LengthGroupedBatchesHoldLikeLengthsInNoOrderOfLengths) {
     falls += first > 8 && longest < length(first - 8) ? 1 : 0;
   }
   EXPECT_LT(pads, 4000 * 1);   // a random order has 4000 * (53 - 29.5)
-  // Sorted groups would fall 490 times. A random order falls in half of its 498 steps, less one in 60 ties; the variance
-  // of the number of descents of n values is (n + 1) / 12, so 20 are 3 standard deviations.
+  // Sorted groups would fall 490 times. A random order falls in half of its 498 steps, less one in 60 ties; the
+  // variance of the number of descents of n values is (n + 1) / 12, so 20 are 3 standard deviations.
   EXPECT_NEAR(falls, 245, 20);
   LengthGroupedSampler sampler(lengths, 8, 3);
   sampler.set_epoch(4);
