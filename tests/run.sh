@@ -55,10 +55,13 @@ programs() {  # preset
 
 build release all
 step includes python3 tests/check_includes.py
+step readme python3 tests/check_readme.py
 programs release
 # The example learns: its last line is a mean loss well below log 2.
 step example_training_loop bash -c 'set -o pipefail
   build/release/bin/example_training_loop | tee /dev/stderr | awk "END { exit !(\$NF < 0.5) }"'
+
+step readme_program bash tests/train/readme_program.sh
 
 if [ $full = yes ]; then
   for preset in asan tsan; do

@@ -8,10 +8,11 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
+#include "core/log.h"
 #include "core/runtime/runtime.h"
+#include "data/auto_tokenizer.h"
 #include "data/load_dataset.h"
 #include "data/reviews.h"
-#include "data/tokenizer.h"
 #include "nn/pretrained.h"
 #include "train/command_line.h"
 #include "train/trainer.h"
@@ -47,7 +48,7 @@ struct Job {
 
 data::BertTokenizer load_tokenizer(const train::CommandLine& c) {
   if (c.model_name_or_path.empty()) return data::BertTokenizer(data::review_vocabulary());
-  return data::BertTokenizer::from_vocab_file(std::filesystem::path(c.model_name_or_path) / "vocab.txt");
+  return data::AutoTokenizer::from_pretrained(c.model_name_or_path);
 }
 
 /// Classification keeps the model's own labels; training and evaluation need the two of SST-2.
@@ -67,8 +68,11 @@ std::shared_ptr<nn::BertForSequenceClassification> load_model(const train::Comma
 
 Job::Job(const train::CommandLine& c)
     : tokenizer(load_tokenizer(c)),
-      model(load_model(c, tokenizer.vocab_size())),
-      max_length(std::min(c.max_seq_length, model->config.max_position_embeddings)) {}
+      model(load_model(c, tokenizer.size())),
+      max_length(std::min(c.max_seq_length, model->config.max_position_embeddings)) {
+  if (const std::string warning = nn::check_vocabulary(tokenizer.size(), model->config); !warning.empty())
+    log_info(warning);
+}
 
 data::Dataset Job::tokenize(const data::Dataset& dataset, std::optional<std::int64_t> limit) const {
   return dataset.take(limit.value_or(dataset.size())).map([&](const data::Batch& batch) {
@@ -86,17 +90,78 @@ void describe(const train::CommandLine& c, const Job& job, std::int64_t train_si
   std::fflush(stdout);
 }
 
+/// The exit code of a run that a signal stopped, else 0.
+int train_model(train::Trainer& trainer, const train::TrainingArguments& args, std::int64_t samples) {
+  const train::TrainOutput output = trainer.train(args.resume_from_checkpoint);
+  if (output.stopped_by_signal != 0) {
+    std::printf("stopped by signal %d at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
+                output.stopped_by_signal, number(output.global_step), args.output_dir.c_str());
+    return 128 + output.stopped_by_signal;
+  }
+  trainer.save_model();
+  train::Metrics metrics = output.metrics;
+  metrics["train_samples"] = static_cast<double>(samples);
+  trainer.save_metrics("train", metrics);
+  trainer.save_state();
+  return 0;
+}
+
+void evaluate(train::Trainer& trainer, std::int64_t samples) {
+  train::Metrics metrics = trainer.evaluate();
+  metrics["eval_samples"] = static_cast<double>(samples);
+  trainer.save_metrics("eval", metrics);
+  if (const auto accuracy = metrics.find("eval_accuracy"); accuracy != metrics.end())
+    std::printf("accuracy: %.4f\n", accuracy->second);
+}
+
+/// The class with the largest logit, and its probability.
+struct Answer {
+  std::int64_t label;
+  double probability;
+};
+
+std::vector<Answer> classified(train::Trainer& trainer, const data::Dataset& dataset, std::int64_t num_labels) {
+  const std::vector<float> logits = trainer.predict(dataset).predictions;
+  const auto labels = static_cast<std::size_t>(num_labels);
+  std::vector<Answer> answers;
+  for (std::size_t i = 0; i < logits.size(); i += labels) {
+    const std::span<const float> row = std::span(logits).subspan(i, labels);
+    const auto best = std::max_element(row.begin(), row.end());
+    double sum = 0;
+    for (const float logit : row) sum += std::exp(static_cast<double>(logit - *best));
+    answers.push_back({best - row.begin(), 1 / sum});
+  }
+  return answers;
+}
+
+/// run_glue's file of the test split's labels.
+void write_predictions(train::Trainer& trainer, const Job& job, const data::Dataset& test,
+                       const std::filesystem::path& folder) {
+  std::string text = "index\tprediction\n";
+  std::int64_t index = 0;
+  for (const Answer& answer : classified(trainer, test, job.model->config.num_labels))
+    text += std::to_string(index++) + "\t" + job.model->config.label_name(answer.label) + "\n";
+  create_folders(folder);
+  write_file_atomically(folder / "predict_results_sst2.txt", text);
+  std::printf("predictions: %s\n", (folder / "predict_results_sst2.txt").c_str());
+}
+
 int fine_tune(train::CommandLine c) {
   const train::TrainingArguments& args = c.args;
   if (c.overwrites_demonstration) c.args.overwrite_output_dir = true;
   const data::DatasetDict splits = c.data_dir.empty() ? data::review_dataset({.seed = 42})
                                                       : data::load_dataset("glue", "sst2", {.data_dir = c.data_dir});
   Job job(c);
-  std::optional<data::Dataset> train_set, eval_set;
+  std::optional<data::Dataset> train_set, eval_set, test_set;
   if (args.do_train) train_set = job.tokenize(splits["train"], c.max_train_samples);
-  if (args.do_eval || args.eval_strategy != "no")
+  if (args.do_eval || (args.do_train && args.eval_strategy != "no"))
     eval_set = job.tokenize(splits["validation"], c.max_eval_samples);
+  if (args.do_predict) test_set = job.tokenize(splits["test"], c.max_predict_samples);
   describe(c, job, train_set ? train_set->size() : 0, eval_set ? eval_set->size() : 0);
+  if (!args.do_train) {  // the cadences are those of a training
+    c.args.eval_strategy = c.args.save_strategy = "no";
+    c.args.save_total_limit.reset();
+  }
 
   data::DataCollator collator;
   if (c.pad_to_max_length)
@@ -104,27 +169,10 @@ int fine_tune(train::CommandLine c) {
   train::Trainer trainer({.model = job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
                           .tokenizer = job.tokenizer, .data_collator = collator,
                           .compute_metrics = train::load_metric("accuracy")});
-  if (args.do_train) {
-    const train::TrainOutput output = trainer.train(args.resume_from_checkpoint);
-    if (output.stopped_by_signal != 0) {
-      std::printf(
-          "stopped by signal %d at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
-          output.stopped_by_signal, number(output.global_step), args.output_dir.c_str());
-      return 128 + output.stopped_by_signal;
-    }
-    trainer.save_model();
-    train::Metrics metrics = output.metrics;
-    metrics["train_samples"] = static_cast<double>(train_set->size());
-    trainer.save_metrics("train", metrics);
-    trainer.save_state();
-  }
-  if (args.do_eval) {
-    train::Metrics metrics = trainer.evaluate();
-    metrics["eval_samples"] = static_cast<double>(eval_set->size());
-    if (!args.do_train) create_folders(args.output_dir);
-    trainer.save_metrics("eval", metrics);
-    std::printf("accuracy: %.4f\n", metrics.at("eval_accuracy"));
-  }
+  if (args.do_train)
+    if (const int code = train_model(trainer, args, train_set->size()); code != 0) return code;
+  if (args.do_eval) evaluate(trainer, eval_set->size());
+  if (args.do_predict) write_predictions(trainer, job, *test_set, args.output_dir);
   if (args.do_train) std::printf("model: %s\n", args.output_dir.c_str());
   return 0;
 }
@@ -160,16 +208,10 @@ int classify(const train::CommandLine& c) {
   args.save_total_limit.reset();
   args.load_best_model_at_end = args.prediction_loss_only = false;
   train::Trainer trainer({.model = job.model, .args = args, .tokenizer = job.tokenizer});
-  const std::vector<float> logits = trainer.predict(dataset).predictions;
-  const auto labels = static_cast<std::size_t>(job.model->config.num_labels);
-  for (std::size_t i = 0; i < sentences.size(); ++i) {
-    const std::span<const float> row = std::span(logits).subspan(i * labels, labels);
-    const auto best = std::max_element(row.begin(), row.end());
-    double sum = 0;
-    for (const float logit : row) sum += std::exp(static_cast<double>(logit - *best));
-    std::printf("%s\t%.4f\t%s\n", job.model->config.label_name(best - row.begin()).c_str(), 1 / sum,
+  const std::vector<Answer> answers = classified(trainer, dataset, job.model->config.num_labels);
+  for (std::size_t i = 0; i < answers.size(); ++i)
+    std::printf("%s\t%.4f\t%s\n", job.model->config.label_name(answers[i].label).c_str(), answers[i].probability,
                 sentences[i].c_str());
-  }
   return 0;
 }
 
