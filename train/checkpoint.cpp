@@ -9,7 +9,6 @@
 #include "core/log.h"
 #include "core/runtime/runtime.h"
 #include "nn/bert.h"
-#include "train/tokenizer_files.h"
 #include "train/weights.h"
 
 namespace sinter::train {
@@ -132,12 +131,6 @@ void check_whole(const std::filesystem::path& folder) {
     fail(ErrorCode::bad_input, "Can't find a valid checkpoint at ", folder.string(), ": ", faults.front());
 }
 
-/// The length that the tokenizer's files name; 512 for a module that has no positions to count.
-std::int64_t max_length(const nn::Module& model) {
-  const auto* bert = dynamic_cast<const nn::BertForSequenceClassification*>(&model);
-  return bert == nullptr ? 512 : bert->config.max_position_embeddings;
-}
-
 /// Calls write(name, content) for what stands beside the weights.
 template <class Write>
 void write_small_files(const nn::Module& model, const data::BertTokenizer* tokenizer, const TrainingArguments& args,
@@ -145,7 +138,7 @@ void write_small_files(const nn::Module& model, const data::BertTokenizer* token
   if (const auto* bert = dynamic_cast<const nn::BertForSequenceClassification*>(&model))
     write("config.json", bert->config.to_json().dump(kSorted) + "\n");
   if (tokenizer != nullptr)
-    for (const auto& [name, content] : tokenizer_files(*tokenizer, max_length(model))) write(name, content);
+    for (const auto& [name, content] : tokenizer->pretrained_files()) write(name, content);
   write("training_args.json", args.to_json().dump() + "\n");
 }
 

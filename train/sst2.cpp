@@ -23,6 +23,8 @@ using namespace sinter;
 
 long long number(std::int64_t n) { return static_cast<long long>(n); }
 
+constexpr std::int64_t kSmallPositions = 128;
+
 /// A BERT that learns the generated reviews from scratch within a minute.
 nn::BertConfig small_config(std::int64_t vocab_size) {
   nn::BertConfig config;
@@ -31,7 +33,7 @@ nn::BertConfig small_config(std::int64_t vocab_size) {
   config.num_hidden_layers = 2;
   config.num_attention_heads = 2;
   config.intermediate_size = 512;
-  config.max_position_embeddings = 128;
+  config.max_position_embeddings = kSmallPositions;
   config.id2label = {{0, "negative"}, {1, "positive"}};
   return config;
 }
@@ -47,7 +49,8 @@ struct Job {
 };
 
 data::BertTokenizer load_tokenizer(const train::CommandLine& c) {
-  if (c.model_name_or_path.empty()) return data::BertTokenizer(data::review_vocabulary());
+  if (c.model_name_or_path.empty())
+    return data::BertTokenizer(data::review_vocabulary(), {.model_max_length = kSmallPositions});
   return data::AutoTokenizer::from_pretrained(c.model_name_or_path);
 }
 

@@ -21,7 +21,8 @@ cd "$scratch"
   --output_dir bert-base-uncased
 "$bin/example_fine_tune"
 for file in results/model.safetensors results/config.json results/vocab.txt results/tokenizer.json \
-  results/trainer_state.json results/checkpoint-30/model.safetensors; do
+  results/checkpoint-30/trainer_state.json \
+  results/checkpoint-30/model.safetensors; do
   [ -e "$file" ] || { echo "the program did not write $file"; ls -R results; exit 1; }
 done
 "$bin/sst2" --model_name_or_path results --sentence "the film is good" --sentence "the film is dull"
