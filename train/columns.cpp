@@ -27,6 +27,7 @@ std::vector<std::string> label_columns(const TrainingArguments& args, const data
   if (names.empty())
     for (const char* name : {"label", "labels", "label_ids"})
       if (dataset.has_column(name)) names.emplace_back(name);
+  if (names.size() == 1 && !dataset.has_column(names[0])) names[0] = "labels";   // as model_columns calls it
   for (const std::string& name : names)
     if (!dataset.has_column(name)) return {};
   return names;

@@ -13,6 +13,7 @@
 namespace sinter::train {
 
 /// The label columns of `dataset`: args.label_names, or label, labels or label_ids. Empty when one of them is missing.
+/// A single one may be called labels, which model_columns makes of it.
 std::vector<std::string> label_columns(const TrainingArguments& args, const data::Dataset& dataset);
 
 /// The integer labels of the first label column, which the loss counts; empty where there are none or of another kind.
