@@ -30,8 +30,8 @@ struct RunParts {
 
 /// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's
 /// schema), training_args.json, sinter_state.json, manifest.json (sizes and SHA-256 of the others); with
-/// save_only_model no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into place: a reader
-/// sees all of it or nothing.
+/// save_only_model no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into
+/// place: a reader sees all of it or nothing.
 void save_checkpoint(const std::filesystem::path& folder, const RunParts& run);
 
 /// Reads a checkpoint into `run`. Error(bad_input) when a file is missing or fails its checksum or the model differs,

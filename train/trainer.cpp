@@ -31,7 +31,7 @@ Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
     fail(ErrorCode::usage,
          "the model is no BertForSequenceClassification, so its loss is not known; give compute_loss");
   if (bert != nullptr && parts_.tokenizer)
-    if (const std::string warning = nn::check_vocabulary(parts_.tokenizer->vocab_size(), bert->config);
+    if (const std::string warning = nn::check_vocabulary(parts_.tokenizer->size(), bert->config);
         !warning.empty())
       log_info(warning);
   if (bert != nullptr && bert->config.problem_type == "multi_label_classification" &&

@@ -47,8 +47,9 @@ TEST_F(HfBehaviour, N16_FilesOfACheckpoint) {
   args.save_steps = 5;
   Trainer(parts(model(), args)).train();
   for (const std::int64_t step : {5, 10, 12})
-    for (const char* file : {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json",
-                             "optimizer.safetensors", "trainer_state.json", "training_args.json", "sinter_state.json"})
+    for (const char* file : {"config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+                             "special_tokens_map.json", "optimizer.safetensors", "trainer_state.json",
+                             "training_args.json", "sinter_state.json"})
       EXPECT_TRUE(std::filesystem::exists(checkpoint_folder(args.output_dir, step) / file)) << step << file;
   const Json state = Json::load(checkpoint_folder(args.output_dir, 5) / "trainer_state.json");
   std::string keys;
