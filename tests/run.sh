@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the tests.
 #   bash tests/run.sh          the fast tier, at most 10 minutes with the build on 2 cores
-#   bash tests/run.sh --full   everything: also sanitizers, the AVX2 machine, mutations and the main job to its end
+#   bash tests/run.sh --full   everything: also sanitizers, the AVX2 machine, mutations, fuzzing and the main job to its end
 # Ends with a line "N passed, N failed, N skipped"; every skipped test gives its reason above it.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,7 +14,7 @@ case "${1:-}" in
 esac
 
 source train/setup.sh
-if [ $full = yes ]; then sinter_setup python3 binutils qemu-user; else sinter_setup python3 binutils; fi || exit 1
+if [ $full = yes ]; then sinter_setup python3 binutils qemu-user clang-14 libclang-rt-14-dev; else sinter_setup python3 binutils; fi || exit 1
 
 results="$here/build/results"
 rm -rf "$results"
@@ -71,6 +71,7 @@ if [ $full = yes ]; then
   step avx2_machine bash tests/qemu_avx2.sh build/release
   step main_job bash tests/train/main_job.sh
   step flip_backward python3 tests/tools/flip_backward.py
+  step fuzz bash tests/fuzz/run.sh 20
 fi
 
 python3 - "$results" <<'EOF'

@@ -174,7 +174,8 @@ TEST_F(HubCache, TheEnvironmentPlacesTheCache) {
     EXPECT_EQ(hub_cache_folder(), c.folder);
   }
   const Environment scope({{"HF_HUB_CACHE", {}}, {"HF_HOME", {}}, {"XDG_CACHE_HOME", {}}, {"HOME", {}}});
-  expect_error(ErrorCode::not_found, "in no folder: HOME is not set", [] { resolve_pretrained("bert", "config.json"); });
+  expect_error(ErrorCode::not_found, "in no folder: HOME is not set",
+               [] { resolve_pretrained("bert", "config.json"); });
 }
 
 TEST_F(HubCache, TheDefaultCacheIsTheEnvironments) {

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "core/io/files.h"
+#include "tests/core/io/allocation_watch.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -86,6 +87,53 @@ TEST(Json, LimitsOfDepthSizeAndCount) {
   expect_error(ErrorCode::bad_input, "at most 4 are read", [] { Json::parse("[1,2]", "x", {.max_bytes = 4}); });
   expect_error(ErrorCode::bad_input, "more than 3 values", [] { Json::parse("[1,2,3]", "x", {.max_values = 3}); });
   EXPECT_NO_THROW(Json::parse("[1,2]", "x", {.max_values = 3}));
+}
+
+// Texts made to exhaust a reader: each is refused, or costs memory in proportion to its size.
+TEST(Json, BombsAreRefusedOrCostTheirSize) {
+  const auto repeated = [](std::string_view piece, int times) {
+    std::string text;
+    for (int i = 0; i < times; ++i) text += piece;
+    return text;
+  };
+  const std::string key(100'000, 'k');
+  const std::string many_arrays = "[[]" + repeated(",[]", 2000) + "]";
+  // The first two hold many paths that begin with a long key.
+  const std::string cheap[] = {
+      "{\"" + key + "\":" + many_arrays + "}", "{\"" + key + "\":{\"" + key + "\":" + many_arrays + "}}",
+      "{\"x\":0." + std::string(100'000, '0') + "1}", "\"" + repeated("\\u0041", 20'000) + "\""};
+  for (const std::string& text : cheap) {
+    const testing::AllocationWatch watch;
+    parse(text);
+    EXPECT_LE(watch.total(), 64 * text.size()) << text.substr(100'000, 20);
+  }
+  const struct {
+    std::string text;
+    const char* says;
+  } refused[] = {
+      {repeated("{\"key\":", 100'000), "config.json: key.key.key.key.key"},
+      {repeated("{\"key\":", 100'000), " ... is nested deeper than 64 levels"},
+      {repeated("[{\"a\":", 100'000), "[0].a[0].a[0].a"},
+      {"{\"" + key + "\":1,\"" + key + "\":2}", "kkk ... is given twice"},
+      {"[" + std::string(100'000, '9') + "]", "number overflow parsing"},
+      {"[" + repeated("0,", 2'100'000) + "0]", "has more than 2097152 values, the most that are read"},
+      {std::string((16 << 20) + 1, ' '), "has 16777217 bytes of JSON, at most 16777216 are read"},
+      {"\"" + std::string(1'000'000, 'x'), "is not valid JSON"},
+  };
+  for (const auto& bomb : refused) {
+    try {
+      parse(bomb.text);
+      ADD_FAILURE() << "accepted: " << bomb.says;
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      EXPECT_NE(text.find(bomb.says), std::string::npos) << text;
+      EXPECT_LE(text.size(), 500u) << bomb.says;
+    }
+  }
+  std::string keys = "{";
+  for (int i = 0; i < 1'000'000; ++i) keys.append("\"").append(std::to_string(i)).append("\":0,");
+  keys.back() = '}';
+  EXPECT_EQ(parse(keys).size(), 1'000'000u);
 }
 
 TEST(Json, WritesAsPythonDoes) {

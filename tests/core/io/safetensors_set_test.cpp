@@ -87,7 +87,8 @@ TEST_F(SafetensorsSetTest, EachLieIsOneSentence) {
        "metadata.total_size is 23, it must be 24, the bytes of all tensors of the shards"},
       {R"({"weight_map": {"a": "one", "b": "one", "c": "two"}, "metadata": {"total_size": "24"}})",
        "metadata.total_size is \"24\", it must be a number"},
-      {R"({"weight_map": {"a": "one", "b": "one", "c": "two"}, "metadata": 24})", "metadata is 24, it must be an object"},
+      {R"({"weight_map": {"a": "one", "b": "one", "c": "two"}, "metadata": 24})",
+       "metadata is 24, it must be an object"},
       {R"({"weight_map": {"a": "one", "b": "one", "c": "two"}, "metadata": {"total_size": -1}})", "total_size is -1"},
       {R"({"weight_map": {"a": "model.safetensors.index.json"}})", "at most 100000000 are allowed"},
   };

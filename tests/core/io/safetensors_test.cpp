@@ -141,7 +141,8 @@ TEST_F(Safetensors, RefusesLyingHeaders) {
   refuse("{\"\xff\":1}", 0, "UTF-8");
   raw(std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10), "at most 100000000");
   raw(std::string("\xf8\xff\xff\xff\xff\xff\xff\xff{}", 10), "at most 100000000");  // N + 8 is 0 in 64 bits
-  raw(std::string("\0\xe1\xf5\x05\0\0\0\0{}", 10), "its header has 100000000 bytes, but only 2 follow: it is truncated");
+  raw(std::string("\0\xe1\xf5\x05\0\0\0\0{}", 10),
+      "its header has 100000000 bytes, but only 2 follow: it is truncated");
   refuse("[]", 0, "must be an object");
   refuse("3", 0, "must be an object");
   refuse(std::string(100, '['), 0, "deeper than 64");
@@ -177,7 +178,8 @@ TEST_F(Safetensors, RefusesBadEntries) {
   refuse(R"({"w":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1, "w.dtype is given twice");
   refuse("{\"w\\n" + std::string(1000, 'x') + R"(":{"dtype":"U8","shape":[1],"data_offsets":[0,2]}})", 2,
          "tensor w?" + std::string(78, 'x') + " ... spans 2 bytes, but U8 [1] needs 1");
-  refuse(R"({"w":{"dtype":")" + std::string(1000, 'x') + R"(","shape":[1],"data_offsets":[0,1]}})", 1, "xxx ..., it must be");
+  refuse(R"({"w":{"dtype":")" + std::string(1000, 'x') + R"(","shape":[1],"data_offsets":[0,1]}})", 1,
+         "xxx ..., it must be");
   refuse(R"({"__metadata__":{"format":1}})", 0, "__metadata__.format is 1");
   refuse(R"({"__metadata__":{"format":null}})", 0, "__metadata__.format is null");
   refuse(R"({"__metadata__":{"format":{}}})", 0, "__metadata__.format is an object");
