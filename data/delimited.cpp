@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "core/io/shown.h"
 #include "data/utf8.h"
 
 namespace sinter::data {
@@ -14,7 +15,7 @@ DelimitedReader::DelimitedReader(std::string source, std::string_view bytes, con
   if (!read_fields()) refuse_at({}, "the file has no header line; the first line must name the columns");
   for (const Field& field : fields_) {
     if (field.text.empty()) refuse_at(field.place, "a column has no name");
-    if (has_column(field.text)) refuse_at(field.place, "the column \"", field.text, "\" is there twice");
+    if (has_column(field.text)) refuse_at(field.place, "the column \"", shown(field.text), "\" is there twice");
     header_.push_back(field.text);
   }
 }
@@ -28,7 +29,7 @@ std::size_t DelimitedReader::column(const std::string& name) const {
   if (found != header_.end()) return static_cast<std::size_t>(found - header_.begin());
   std::string names;
   for (const std::string& other : header_) names += (names.empty() ? "" : ", ") + other;
-  refuse_at({}, "the header has no column \"", name, "\"; its columns: ", names);
+  refuse_at({}, "the header has no column \"", name, "\"; its columns: ", shown(names, 300));
 }
 
 void DelimitedReader::report_dropped() const {

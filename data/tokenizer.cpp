@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/io/files.h"
+#include "core/io/shown.h"
 #include "data/tokenizer_tables.h"
 #include "data/utf8.h"
 
@@ -57,7 +58,7 @@ BertTokenizer::Tables::Tables(std::vector<std::string> vocabulary, const BertTok
     }
     const std::u32string pattern = normalize(token.content, normalizer).text;
     if (pattern.empty())
-      fail(ErrorCode::bad_input, "The added token \"", token.content, "\" is nothing after normalization.");
+      fail(ErrorCode::bad_input, "The added token \"", shown(token.content), "\" is nothing after normalization.");
     normalized_.add(pattern, token.id);
   }
 }
@@ -71,23 +72,23 @@ void BertTokenizer::Tables::check_added_tokens() const {
     if (token.content.empty() || first_invalid_utf8(token.content) != token.content.size())
       fail(ErrorCode::bad_input, "The added token with id ", token.id, " is empty or not valid UTF-8.");
     if (i > 0 && added[i - 1].id == token.id)
-      fail(ErrorCode::bad_input, "The added tokens \"", added[i - 1].content, "\" and \"", token.content,
+      fail(ErrorCode::bad_input, "The added tokens \"", shown(added[i - 1].content), "\" and \"", shown(token.content),
            "\" both have id ", token.id, ".");
     if (token.id < 0 || static_cast<std::size_t>(token.id) > next)
-      fail(ErrorCode::bad_input, "The added token \"", token.content, "\" has id ", token.id, "; the next free id is ",
-           next, ".");
+      fail(ErrorCode::bad_input, "The added token \"", shown(token.content), "\" has id ", token.id,
+           "; the next free id is ", next, ".");
     const std::int32_t in_vocabulary = word_piece.find(token.content);
     if (static_cast<std::size_t>(token.id) < vocabulary.size()) {
       if (in_vocabulary != token.id)
-        fail(ErrorCode::bad_input, "The added token \"", token.content, "\" has id ", token.id,
-             ", which the vocabulary gives to \"", vocabulary[static_cast<std::size_t>(token.id)], "\".");
+        fail(ErrorCode::bad_input, "The added token \"", shown(token.content), "\" has id ", token.id,
+             ", which the vocabulary gives to \"", shown(vocabulary[static_cast<std::size_t>(token.id)]), "\".");
       continue;
     }
     ++next;
     const auto same = [&](const AddedToken& other) { return other.content == token.content; };
     const auto other = std::find_if(added.begin(), added.end(), same);
     if (in_vocabulary >= 0 || other->id != token.id)
-      fail(ErrorCode::bad_input, "The added token \"", token.content, "\" has two ids, ",
+      fail(ErrorCode::bad_input, "The added token \"", shown(token.content), "\" has two ids, ",
            in_vocabulary >= 0 ? in_vocabulary : other->id, " and ", token.id, ".");
   }
 }
@@ -96,7 +97,7 @@ void BertTokenizer::Tables::add_named_tokens() {
   const auto add = [&](const char* role, const std::string& content, bool required) -> std::int32_t {
     const std::int32_t id = find(content);
     if (id < 0 && required)
-      fail(ErrorCode::bad_input, "The vocabulary has no ", content, ", the tokenizer's ", role,
+      fail(ErrorCode::bad_input, "The vocabulary has no ", shown(content), ", the tokenizer's ", role,
            "; BERT needs cls_token, sep_token, pad_token and unk_token.");
     const auto listed = [&](const AddedToken& token) { return token.id == id; };
     if (id >= 0 && std::none_of(added.begin(), added.end(), listed)) added.push_back({.content = content, .id = id});

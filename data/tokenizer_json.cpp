@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/io/shown.h"
 #include "data/word_piece.h"
 
 namespace sinter::data {
@@ -76,8 +77,8 @@ class Reader {
   void require(const Json& object, const char* path, const char* key, const Json& only) const {
     const Json* value = object.find(key);
     if (value && *value == only) return;
-    fail(ErrorCode::unsupported, source_, ": ", path, key, " is ", value ? value->dump({.indent = -1}) : "missing",
-         "; sinter's BERT tokenizer reads only ", only.dump({.indent = -1}), ".");
+    fail(ErrorCode::unsupported, source_, ": ", path, key, " is ",
+         value ? shown(value->dump({.indent = -1})) : "missing", "; sinter's BERT tokenizer reads only ", only.dump({.indent = -1}), ".");
   }
 
   void read_model(const Json& model) {
@@ -94,13 +95,13 @@ class Reader {
     for (const auto& [token, id] : vocab.items()) {
       const auto at = id.as<std::int64_t>();
       if (at < 0 || at >= static_cast<std::int64_t>(tokens.size()))
-        fail(ErrorCode::bad_input, source_, ": model.vocab gives \"", token, "\" the id ", at, ", but has ",
+        fail(ErrorCode::bad_input, source_, ": model.vocab gives \"", shown(token), "\" the id ", at, ", but has ",
              tokens.size(), " tokens; ids must run from 0 without a hole.");
       std::string& place = tokens[static_cast<std::size_t>(at)];
       if (token.empty()) fail(ErrorCode::bad_input, source_, ": model.vocab has an empty token, with id ", at, ".");
       if (!place.empty())
-        fail(ErrorCode::bad_input, source_, ": model.vocab gives id ", at, " twice, to \"", place, "\" and \"", token,
-             "\".");
+        fail(ErrorCode::bad_input, source_, ": model.vocab gives id ", at, " twice, to \"", shown(place), "\" and \"",
+             shown(token), "\".");
       place = token;   // with as many ids as places and none twice, no place stays empty
     }
   }
@@ -160,12 +161,12 @@ AddedToken read_added_token(const Json& entry, std::int64_t id, const std::strin
                    .special = entry.get_or("special", true),
                    .normalized = entry.get_or("normalized", false)};
   if (id < 0 || id > std::numeric_limits<std::int32_t>::max())
-    fail(ErrorCode::bad_input, source, ": The added token \"", token.content, "\" has id ", id,
+    fail(ErrorCode::bad_input, source, ": The added token \"", shown(token.content), "\" has id ", id,
          "; ids run from 0 to 2^31 - 1.");
   token.id = static_cast<std::int32_t>(id);
   for (const char* key : {"single_word", "lstrip", "rstrip"})
     if (entry.get_or(key, false))
-      fail(ErrorCode::unsupported, source, ": The added token \"", token.content, "\" has ", key,
+      fail(ErrorCode::unsupported, source, ": The added token \"", shown(token.content), "\" has ", key,
            ", which sinter's BERT tokenizer does not do.");
   return token;
 }

@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "core/error.h"
+#include "core/io/shown.h"
 #include "data/utf8.h"
 
 namespace sinter::data {
@@ -50,7 +51,7 @@ void WordPiece::insert(std::int32_t id) {
   const std::string_view text = token.substr(part == continuation ? kContinuation.size() : 0);
   const std::uint32_t hash = hash_of(kSeeds[part], text);
   if (const std::int32_t other = find(part, text, hash); other >= 0)
-    fail(ErrorCode::bad_input, "The vocabulary has \"", token, "\" twice, as tokens ", other, " and ", id, ".");
+    fail(ErrorCode::bad_input, "The vocabulary has \"", shown(token), "\" twice, as tokens ", other, " and ", id, ".");
   const std::size_t mask = slots_.size() - 1;
   std::size_t at = first_slot(hash) & mask;
   while (slots_[at].id >= 0) at = (at + 1) & mask;

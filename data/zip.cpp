@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/io/shown.h"
 
 namespace sinter::data {
 
@@ -87,51 +88,52 @@ const ZipArchive::Entry& ZipArchive::find(const std::string& name) const {
   const Entry* found = nullptr;
   for (const Entry& entry : entries_) {
     if (entry.name != name) continue;
-    if (found != nullptr) refuse("the file \"", name, "\" is there twice");
+    if (found != nullptr) refuse("the file \"", shown(name), "\" is there twice");
     found = &entry;
   }
-  if (found == nullptr) fail(ErrorCode::not_found, file_.path().string(), ": there is no file \"", name, "\"");
+  if (found == nullptr) fail(ErrorCode::not_found, file_.path().string(), ": there is no file \"", shown(name), "\"");
   return *found;
 }
 
 std::string ZipArchive::read(const std::string& name, std::size_t max_bytes) const {
   const Entry& entry = find(name);
-  if ((entry.flags & kEncrypted) != 0) refuse("\"", name, "\" is encrypted; give an archive without a password");
+  if ((entry.flags & kEncrypted) != 0) refuse("\"", shown(name), "\" is encrypted; give an archive without a password");
   if (entry.size == 0xFFFFFFFF || entry.compressed_size == 0xFFFFFFFF || entry.header_offset == 0xFFFFFFFF)
-    refuse("\"", name, "\" needs zip64; only zip archives below 4 GiB are read");
+    refuse("\"", shown(name), "\" needs zip64; only zip archives below 4 GiB are read");
   if (entry.method != kStored && entry.method != kDeflated)
-    refuse("\"", name, "\" is compressed by method ", entry.method,
+    refuse("\"", shown(name), "\" is compressed by method ", entry.method,
            "; only stored (0) and deflated (8) files are read");
-  if (entry.size > max_bytes) refuse("\"", name, "\" has ", entry.size, " bytes, at most ", max_bytes, " are read");
+  if (entry.size > max_bytes)
+    refuse("\"", shown(name), "\" has ", entry.size, " bytes, at most ", max_bytes, " are read");
   // Deflate makes at most 1032 bytes of one: nothing is allocated for a size that cannot be true.
   const std::uint64_t most = entry.method == kStored ? entry.compressed_size : entry.compressed_size * 1032;
   if (entry.size > most)
-    refuse("\"", name, "\" claims ", entry.size, " bytes, which its ", entry.compressed_size,
+    refuse("\"", shown(name), "\" claims ", entry.size, " bytes, which its ", entry.compressed_size,
            " stored bytes cannot hold");
   const std::string compressed = read_data(entry);
   std::string bytes = entry.method == kStored ? compressed : inflate_all(entry, compressed);
   if (bytes.size() != entry.size)
-    refuse("\"", name, "\" has ", bytes.size(), " bytes, the directory says ", entry.size);
+    refuse("\"", shown(name), "\" has ", bytes.size(), " bytes, the directory says ", entry.size);
   const auto checksum = ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
-  if (checksum != entry.checksum) refuse("\"", name, "\" is damaged: its checksum differs");
+  if (checksum != entry.checksum) refuse("\"", shown(name), "\" is damaged: its checksum differs");
   return bytes;
 }
 
 std::string ZipArchive::read_data(const Entry& entry) const {
   const auto room = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (offset > directory_offset_ || bytes > directory_offset_ - offset)
-      refuse("the data of \"", entry.name, "\" lies outside the archive");
+      refuse("the data of \"", shown(entry.name), "\" lies outside the archive");
   };
   room(entry.header_offset, kHeaderSize);
   std::string header(kHeaderSize, '\0');
   file_.read(entry.header_offset, header.data(), header.size());
   const std::uint64_t name_size = number(header, 26, 2), extra_size = number(header, 28, 2);
   const std::uint64_t name_offset = entry.header_offset + kHeaderSize;
-  if (!header.starts_with("PK\3\4")) refuse("\"", entry.name, "\" does not begin where the directory says");
+  if (!header.starts_with("PK\3\4")) refuse("\"", shown(entry.name), "\" does not begin where the directory says");
   room(name_offset, name_size);
   std::string name(static_cast<std::size_t>(name_size), '\0');
   file_.read(name_offset, name.data(), name.size());
-  if (name != entry.name) refuse("\"", entry.name, "\" has another name beside its data");
+  if (name != entry.name) refuse("\"", shown(entry.name), "\" has another name beside its data");
   const std::uint64_t data_offset = name_offset + name_size + extra_size;
   room(data_offset, entry.compressed_size);
   std::string data(static_cast<std::size_t>(entry.compressed_size), '\0');
@@ -152,7 +154,8 @@ std::string ZipArchive::inflate_all(const Entry& entry, const std::string& compr
   const int outcome = ::inflate(&stream, Z_FINISH);
   const std::uint64_t made = stream.total_out;
   ::inflateEnd(&stream);
-  if (outcome != Z_STREAM_END || made != entry.size) refuse("\"", entry.name, "\" is damaged: it cannot be inflated");
+  if (outcome != Z_STREAM_END || made != entry.size)
+    refuse("\"", shown(entry.name), "\" is damaged: it cannot be inflated");
   bytes.resize(static_cast<std::size_t>(made));
   return bytes;
 }

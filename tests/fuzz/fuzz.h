@@ -19,15 +19,15 @@ inline void require(bool holds, const char* rule) {
   std::abort();
 }
 
-/// Runs `body`. An Error bad_input is an answer, when it is one sentence: short, on one line. Any other exception is a
-/// finding.
+/// Runs `body`. An Error bad_input or unsupported is an answer, when it is one sentence: short, on one line. Any other
+/// exception is a finding.
 template <class Body>
 void expect_value_or_sentence(Body&& body) {
   try {
     body();
   } catch (const Error& error) {
     const std::string_view sentence = error.what();
-    require(error.code() == ErrorCode::bad_input, error.what());
+    require(error.code() == ErrorCode::bad_input || error.code() == ErrorCode::unsupported, error.what());
     require(sentence.size() < 1000 && sentence.find('\n') == sentence.npos, "an error is one short line");
   }
 }

@@ -3,10 +3,12 @@
 
 make_seeds.py FOLDER writes FOLDER/<target>/seed-NN and FOLDER/<target>.dict.
 """
+import io
 import json
 import pathlib
 import struct
 import sys
+import zipfile
 
 CONFIG = {
     "architectures": ["BertModel"], "model_type": "bert", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2,
@@ -54,11 +56,45 @@ def safetensors_seeds():
 
 
 def tsv_seeds():  # the first byte chooses options
-    return [b"\x01sentence\tlabel\n" + WORDS.encode() + b" \t1\n\t0\n",
-            b"\x01\xef\xbb\xbflabel\tx\tsentence\r\n0\t\t\"a\r\n",
-            b"\x05sentence\n" + ODD.encode() + b"\n\n",
-            b"\x0dsentence\tlabel\n\xff\x00\t-1\n",
-            b"\x01sentence\tlabel\nx\t2\n"]
+    return [b"\x00sentence\tlabel\n" + WORDS.encode() + b" \t1\n\t0\n",
+            b"\x00\xef\xbb\xbflabel\tx\tsentence\r\n0\t\t\"a\r\n",
+            b"\x01sentence\n" + ODD.encode() + b"\n\n",
+            b"\x00sentence\tlabel\n\xff\x00\t-1\n",
+            b'\x02sentence,label\n"a ""quoted"", text\nof two lines",1\nplain,0\n']
+
+
+def zip_seeds():
+    def archive(method, files):
+        memory = io.BytesIO()
+        with zipfile.ZipFile(memory, "w", method) as target:
+            for name, content in files:
+                target.writestr(zipfile.ZipInfo(name), content, method)
+        return memory.getvalue()
+    files = [("SST-2/", b""), ("SST-2/dev.tsv", b"sentence\tlabel\n" + WORDS.encode() * 9 + b"\t1\n"), ("x", b"")]
+    twice = archive(zipfile.ZIP_STORED, [("a\nb", b"1"), ("a\nc", b"2")]).replace(b"a\nc", b"a\nb")
+    return [archive(zipfile.ZIP_DEFLATED, files), archive(zipfile.ZIP_STORED, files), archive(zipfile.ZIP_STORED, []),
+            twice]
+
+
+def tokenizer_json_seeds():
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##s", "film", "."]
+    added = [{"id": i, "content": tokens[i], "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for i in range(5)]
+    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+             "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                            "strip_accents": None, "lowercase": True},
+             "pre_tokenizer": {"type": "BertPreTokenizer"},
+             "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+             "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+             "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                       "max_input_chars_per_word": 100, "vocab": {token: i for i, token in enumerate(tokens)}}}
+    special = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+               {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]
+    pair = special + [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
+    template = {"type": "TemplateProcessing", "single": special, "pair": pair,
+                "special_tokens": {t: {"id": t, "ids": [i], "tokens": [t]} for t, i in (("[CLS]", 2), ("[SEP]", 3))}}
+    return [as_json(whole), as_json({**whole, "post_processor": template}), as_json({**whole, "added_tokens": []}),
+            as_json({**whole, "normalizer": None})]
 
 
 def utf8_seeds():
@@ -87,7 +123,12 @@ TARGETS = {  # target: (seeds, words of the dictionary)
                quoted([*CONFIG, "num_labels", "pruned_heads", "add_cross_attention"]) + [b"null", b"-1"]),
     "safetensors": (safetensors_seeds(), quoted(["dtype", "shape", "data_offsets", "__metadata__", "F64", "F32", "F16",
                                                  "BF16", "I64", "I32", "U8", "BOOL"]) + [b"9223372036854775807"]),
-    "tsv": (tsv_seeds(), [b"sentence", b"label", b"\t", b"\r\n", b"-1", b"\xef\xbb\xbf"]),
+    "tsv": (tsv_seeds(), [b"sentence", b"label", b"\t", b"\r\n", b",", b'""', b"\xef\xbb\xbf"]),
+    "zip": (zip_seeds(), [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"x", b"SST-2/dev.tsv"]),
+    "tokenizer_json": (tokenizer_json_seeds(),
+                       quoted(["model", "vocab", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
+                               "decoder", "type", "id", "content", "special", "normalized", "WordPiece", "Sequence",
+                               "BertNormalizer", "[UNK]", "##"]) + [b"null", b"-1", b"true", b"false"]),
     "utf8": (utf8_seeds(), [b"\xc2\x80", b"\xef\xbf\xbd", b"\xf4\x8f\xbf\xbf", b"\xed\xa0\x80", b"\xe0\x80"]),
     "vocabulary": (vocabulary_seeds(), [b"[PAD]\n", b"[UNK]\n", b"[CLS]\n", b"[SEP]\n", b"[MASK]\n", b"\n##"]),
     "tokenizer": (tokenizer_seeds(), [b"[MASK]", b"[SEP]", b"<x>", b"\t", b"\xe4\xb8\xad", b"\xcc\x81",
