@@ -78,7 +78,8 @@ class Reader {
     const Json* value = object.find(key);
     if (value && *value == only) return;
     fail(ErrorCode::unsupported, source_, ": ", path, key, " is ",
-         value ? shown(value->dump({.indent = -1})) : "missing", "; sinter's BERT tokenizer reads only ", only.dump({.indent = -1}), ".");
+         value ? shown(value->dump({.indent = -1})) : "missing",
+         "; sinter's BERT tokenizer reads only ", only.dump({.indent = -1}), ".");
   }
 
   void read_model(const Json& model) {
