@@ -41,13 +41,16 @@ std::string fingerprint(const data::Dataset& dataset) {
 /// What must be equal for a run to go on in the order in which it began, by name.
 Json run_facts(const RunParts& run) {
   const TrainingArguments& args = run.args;
-  return Json::object({
+  Json facts = Json::object({
       {"seed", static_cast<std::int64_t>(args.seed)},
       {"data_seed", static_cast<std::int64_t>(args.data_seed.value_or(args.seed))},
       {"train_sampling_strategy", args.train_sampling_strategy},
       {"train_samples", run.dataset.size()},
       {"train_data_sha256", fingerprint(run.dataset)},
   });
+  if (args.train_sampling_strategy == "group_by_length")  // the order follows the batches
+    facts.set("samples_per_update", samples_per_update(args));
+  return facts;
 }
 
 /// Arguments that only say where files go, what is shown and what is done around the training.

@@ -322,8 +322,8 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
     fail(error.code(), "in the file of --config: ", error.what());
   }
 
-  CLI::App app("Fine-tunes BERT for sentence classification. Without options: trains a small BERT on generated reviews.",
-               "sst2");
+  CLI::App app("Fine-tunes BERT for sentence classification. Without options: trains a small BERT on generated reviews.");
+  app.name("sst2");
   app.option_defaults()->always_capture_default();
   std::string config_again;
   add_job_options(app, c);

@@ -159,10 +159,7 @@ int fine_tune(train::CommandLine c) {
   if (args.do_train) train_set = job.tokenize(splits["train"], c.max_train_samples);
   if (args.do_eval || (args.do_train && args.eval_strategy != "no"))
     eval_set = job.tokenize(splits["validation"], c.max_eval_samples);
-  if (args.do_predict) {  // GLUE keeps the labels of its test splits, and writes -1
-    test_set = job.tokenize(splits["test"], c.max_predict_samples);
-    if (test_set->has_column("label")) test_set = test_set->remove_columns({"label"});
-  }
+  if (args.do_predict) test_set = job.tokenize(splits["test"], c.max_predict_samples);
   describe(c, job, train_set ? train_set->size() : 0, eval_set ? eval_set->size() : 0);
   if (!args.do_train) {  // the cadences are those of a training
     c.args.eval_strategy = c.args.save_strategy = "no";

@@ -135,9 +135,6 @@ void refuse_unsupported(const TrainingArguments& a) {
   if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
   for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
     if (set) fail(ErrorCode::unsupported, field, " is set, but the CPU trains in f32 only; leave ", field, " out");
-  if (a.group_by_length || a.train_sampling_strategy == "group_by_length")
-    fail(ErrorCode::unsupported, "train_sampling_strategy is group_by_length, and there is no such sampler yet; packed "
-                                 "batches spend no time on pads, so leave it random");
   if (a.gradient_checkpointing)
     fail(ErrorCode::unsupported,
          "gradient_checkpointing is set, but the layers of BERT do not recompute yet; leave "
@@ -196,6 +193,10 @@ TrainingArguments TrainingArguments::resolved() const {
   if (a.metric_for_best_model && !greater_is_better) a.greater_is_better = !ends_with_loss(*a.metric_for_best_model);
   if (group_by_length) a.train_sampling_strategy = "group_by_length";
   return a;
+}
+
+std::int64_t samples_per_update(const TrainingArguments& args) {
+  return args.per_device_train_batch_size * args.gradient_accumulation_steps;
 }
 
 std::int64_t absolute_steps(double steps, std::int64_t max_steps) {

@@ -98,6 +98,8 @@ struct TrainingArguments {
   static TrainingArguments from_json(const Json& json, TrainingArguments base);
 };
 
+/// What an update is asked to take; the last of an epoch may take fewer.
+std::int64_t samples_per_update(const TrainingArguments& args);
 /// A count of steps, or a share of `max_steps` rounded up when it is below 1.
 std::int64_t absolute_steps(double steps, std::int64_t max_steps);
 

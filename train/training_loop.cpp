@@ -39,9 +39,13 @@ void restore_weights(std::vector<std::pair<Tensor, Tensor>>& copies) {
   for (auto& [parameter, copy] : copies) parameter.copy_(copy);
 }
 
-std::unique_ptr<data::Sampler> make_sampler(const TrainingArguments& args, std::int64_t samples) {
-  if (args.train_sampling_strategy == "sequential") return std::make_unique<data::SequentialSampler>(samples);
-  return std::make_unique<data::RandomSampler>(samples, args.data_seed.value_or(args.seed));
+std::unique_ptr<data::Sampler> make_sampler(const TrainingArguments& args, const data::Dataset& dataset) {
+  const std::uint64_t seed = args.data_seed.value_or(args.seed);
+  if (args.train_sampling_strategy == "sequential") return std::make_unique<data::SequentialSampler>(dataset.size());
+  if (args.train_sampling_strategy == "group_by_length")
+    return std::make_unique<data::LengthGroupedSampler>(data::sample_lengths(dataset, args.length_column_name),
+                                                        samples_per_update(args), seed);
+  return std::make_unique<data::RandomSampler>(dataset.size(), seed);
 }
 
 /// 6 operations for a token and a parameter: one multiplication and one addition forward, twice that backward.
@@ -140,7 +144,7 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
 
 void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkpoint) {
   const TrainingArguments& args = parts_.args;
-  run.sampler = make_sampler(args, parts_.train_dataset->size());
+  run.sampler = make_sampler(args, *parts_.train_dataset);
   run.labels = item_labels(args, *parts_.train_dataset);
   run.flos_per_token = flos_per_token(*parts_.model);
   run.base_lr = parts_.optimizers.optimizer != nullptr ? own_lr_ : args.learning_rate;

@@ -47,7 +47,8 @@ void expect_first_batch(const nn::BertForSequenceClassification& model, const Sa
   }
   output.loss.backward();
   double scale = 0;
-  for (const Parameter& p : model.named_parameters()) scale = std::max(scale, testing::largest(testing::values(p.tensor.grad())));
+  for (const Parameter& p : model.named_parameters())
+    scale = std::max(scale, testing::largest(testing::values(p.tensor.grad())));
   for (const Parameter& p : model.named_parameters()) {
     if (is_key_bias(p.name)) {
       EXPECT_LE(testing::largest(testing::values(p.tensor.grad())), tolerance * scale) << p.name;
@@ -68,7 +69,8 @@ TEST_P(Golden, FirstBatchInF32) {
 }
 
 /// 20 steps of HF's Trainer: AdamW with decay groups, linear warm-up over 5 of 20 steps, clipping at 1.
-void train(nn::BertForSequenceClassification& model, const SafetensorsFile& inputs, const Json& expected, double tolerance) {
+void train(nn::BertForSequenceClassification& model, const SafetensorsFile& inputs, const Json& expected,
+           double tolerance) {
   const auto peak = expected.get<double>("learning_rate");
   optim::AdamW optimizer(optim::decay_groups(model.named_parameters(), 0.01), {.lr = peak});
   const optim::Schedule schedule = optim::get_scheduler("linear", 5, 20);
@@ -96,7 +98,8 @@ TEST_P(Golden, TwentyStepsInF64) {
   const SafetensorsFile expected(folder_ / "trained_f64.safetensors");
   for (const Parameter& p : trained->named_parameters()) {
     if (is_key_bias(p.name)) {  // AdamW turns the rounding of a zero gradient into steps of up to lr each
-      EXPECT_LE(testing::largest(testing::values(p.tensor)), testing::largest(testing::values(read_tensor(expected, p.name))) + 20 * 1e-2)
+      EXPECT_LE(testing::largest(testing::values(p.tensor)),
+                testing::largest(testing::values(read_tensor(expected, p.name))) + 20 * 1e-2)
           << p.name;
     } else {
       EXPECT_LE(relative_error(p.tensor, read_tensor(expected, p.name)), 1e-9) << p.name;

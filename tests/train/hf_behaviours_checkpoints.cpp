@@ -72,8 +72,8 @@ TEST_F(HfBehaviour, N16_ModelAlone) {
                               "it was saved with save_only_model, and holds no optimizer to go on with");
 }
 
-// A stochastic model, accumulation, evaluations, a best model, early stopping: from every checkpoint on, the run ends in
-// the bits and the log of the one that never stopped.
+// A stochastic model, accumulation, evaluations, a best model, early stopping: from every checkpoint on, the run ends
+// in the bits and the log of the one that never stopped.
 TEST_F(HfBehaviour, N17_N18_N19_ResumedEqualsNeverStopped) {
   for (const char* strategy : {"steps", "epoch"}) {
     TrainingArguments args = arguments(std::string("whole-") + strategy);

@@ -1,4 +1,5 @@
 // Behaviours of HF's Trainer while it trains, by the numbers of reference/hf_trainer.md section 6.
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -204,6 +205,28 @@ TEST_F(HfBehaviour, N31_LabelSmoothing) {
   const double first = loss(0, with_labels({0, 0, -100, -100}));
   const double other = loss(0, with_labels({1, 1, -100, -100}));
   EXPECT_NEAR(loss(0.3, with_labels({0, 0, -100, -100})), 0.7 * first + 0.3 * (first + other) / 2, 1e-6);
+}
+
+TEST_F(HfBehaviour, N32_GroupByLengthReadsTheLongestFirstAndEachRowOnce) {
+  data::Dataset dataset = points();
+  data::Column::Integers lengths;
+  for (std::int64_t i = 0; i < dataset.size(); ++i) lengths.push_back(i * 37 % dataset.size());
+  dataset = dataset.map([&](const data::Batch&) { return data::Columns{{"length", lengths}}; });
+  TrainingArguments args = regression_arguments();
+  args.group_by_length = true;
+  args.num_train_epochs = 1;
+  Trainer::Parts parts = regression_parts(std::make_shared<Regression>(), args);
+  parts.train_dataset = dataset;
+  std::vector<std::int64_t> read;
+  parts.compute_loss = [&](nn::Module& module, const LossInputs& inputs) {
+    read.insert(read.end(), inputs.rows.begin(), inputs.rows.end());
+    return regression_loss(module, inputs);
+  };
+  Trainer(std::move(parts)).train();
+  ASSERT_EQ(read.size(), lengths.size());
+  EXPECT_EQ(lengths[static_cast<std::size_t>(read.front())], dataset.size() - 1);
+  std::sort(read.begin(), read.end());
+  for (std::size_t i = 0; i < read.size(); ++i) EXPECT_EQ(read[i], static_cast<std::int64_t>(i));
 }
 
 TEST_F(HfBehaviour, N33_WhatDecays) {

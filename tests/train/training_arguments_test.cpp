@@ -96,8 +96,6 @@ TEST(TrainingArguments, WhatTheBackendLacksIsRefused) {
   const Row rows[] = {
       {"fp16 is set, but the CPU trains in f32 only; leave fp16 out", [](auto& a) { a.fp16 = true; }},
       {"bf16 is set, but the CPU trains in f32 only; leave bf16 out", [](auto& a) { a.bf16 = true; }},
-      {"train_sampling_strategy is group_by_length, and there is no such sampler yet",
-       [](auto& a) { a.group_by_length = true; }},
       {"gradient_checkpointing is set, but", [](auto& a) { a.gradient_checkpointing = true; }},
   };
   for (const Row& row : rows) {
