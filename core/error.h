@@ -7,7 +7,7 @@
 
 namespace sinter {
 
-/// Who has to act on an Error. The command line exits 2 for `usage` and `bad_input`, 1 for the others.
+/// Who has to act on an Error. The command line exits 2 for the first four, 1 for the others.
 enum class ErrorCode {
   usage,          ///< an option, an argument or a call is wrong: the caller's program or command line
   bad_input,      ///< a file or a data set breaks a rule

@@ -218,6 +218,17 @@ int classify(const train::CommandLine& c) {
   return 0;
 }
 
+/// 2 for what the caller can mend, 1 for a run that failed.
+int exit_code(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::usage:
+    case ErrorCode::bad_input:
+    case ErrorCode::not_found:
+    case ErrorCode::unsupported: return 2;
+    default: return 1;
+  }
+}
+
 int run(int argc, char** argv) {
   const std::optional<train::CommandLine> c = train::parse_command_line(argc, argv);
   if (!c) return 0;
@@ -241,8 +252,7 @@ int main(int argc, char** argv) {
     return 1;
   } catch (const Error& error) {
     std::fprintf(stderr, "sst2: %s\n", error.what());
-    const ErrorCode code = error.code();
-    return code == ErrorCode::usage || code == ErrorCode::bad_input || code == ErrorCode::not_found ? 2 : 1;
+    return exit_code(error.code());
   } catch (const std::filesystem::filesystem_error& error) {  // a path that is not what it should be
     std::fprintf(stderr, "sst2: %s: %s\n", error.path1().c_str(), error.code().message().c_str());
     return 2;
