@@ -7,7 +7,7 @@ source "$here/train/setup.sh"
 sinter_setup
 log="$here/build/release.log"
 mkdir -p "$here/build"
-echo "building (log: build/release.log)"
+echo "building (log: build/release.log)" >&2
 (cd "$here" && cmake --preset release && cmake --build --preset release --target sst2) >"$log" 2>&1 || {
   tail -n 40 "$log" >&2
   exit 1
