@@ -15,9 +15,10 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 Status allocate(int, std::size_t bytes, void** memory) {
   const std::size_t alignment = bytes < kHugePage ? kCacheLine : kHugePage;
-  if (bytes > SIZE_MAX - alignment) return {StatusCode::out_of_memory, "the size overflows"};
-  *memory = std::aligned_alloc(alignment, (bytes + kCacheLine - 1) / kCacheLine * kCacheLine);
-  if (*memory == nullptr && bytes > 0) return {StatusCode::out_of_memory, "the host has no memory left"};
+  if (posix_memalign(memory, alignment, bytes) != 0) {
+    *memory = nullptr;
+    return {StatusCode::out_of_memory, "the host has no memory left"};
+  }
   if (alignment == kHugePage) madvise(*memory, bytes, MADV_HUGEPAGE);  // advice: a refusal changes nothing but speed
   return {};
 }
