@@ -38,7 +38,7 @@ nn::BertConfig small_config(std::int64_t vocab_size) {
   return config;
 }
 
-/// What the run works with. Splits that nobody asked for are empty.
+/// A model, and the tokenizer whose ids it reads.
 struct Job {
   data::BertTokenizer tokenizer;
   std::shared_ptr<nn::BertForSequenceClassification> model;
