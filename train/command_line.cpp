@@ -351,6 +351,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   };
   withdraw_defaults(given, a);
   c.overwrites_demonstration = c.data_dir.empty() && !given("output_dir");
+  a.validate();
   check(c);
   return c;
 }

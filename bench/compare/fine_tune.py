@@ -9,8 +9,7 @@ on, no evaluation and no checkpoint). Run it with a Python that has torch, trans
 is looked for in build/release/bin. HF runs with each number of threads that is listed, sinter with the first. Prints
 every round and a table for bench/results: samples/s as both count them, and peak resident memory of the process (the
 kernel's ru_maxrss). With --first_step both train one update on the given rows instead, and what counts is the seconds
-from the start of the process to the end of that update; sinter's include the end of its process, where it saves the
-model.
+from the start of the process to the end of that update (sinter: to its line in the log).
 """
 import argparse
 import json
@@ -27,48 +26,47 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
 
-def run(command, scratch):
-    """Runs a command to its end; its standard output, its peak resident memory in MB, and its seconds."""
-    log = pathlib.Path(scratch) / "stdout"
-    start = time.monotonic()
-    with open(log, "w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, text=True)
-        errors = process.stderr.read()
+def run(command, scratch, marker=None):
+    """Runs a command to its end; its standard output, its peak resident memory in MB, and the seconds from its start to
+    the first line that begins with `marker`."""
+    start, seconds, lines = time.monotonic(), None, []
+    with open(pathlib.Path(scratch) / "stderr", "w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        for line in process.stdout:
+            if marker and seconds is None and line.startswith(marker):
+                seconds = time.monotonic() - start
+            lines.append(line)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{errors}")
-    return log.read_text(), usage.ru_maxrss / 1024, time.monotonic() - start
+        if process.returncode != 0:
+            errors.seek(0)
+            sys.exit(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{errors.read()}")
+    return "".join(lines), usage.ru_maxrss / 1024, seconds
 
 
-def run_hf(options, threads, scratch):
+def run_hf(options, threads, scratch, extra=()):
     command = [sys.executable, HERE / "hf_fine_tune.py", "--model", options.model, "--data_dir", options.data_dir,
-               "--samples", options.samples, "--threads", threads, "--output_dir", pathlib.Path(scratch) / "hf"]
-    if options.first_step:
-        command += ["--max_steps", 1]
+               "--samples", options.samples, "--threads", threads, "--output_dir", pathlib.Path(scratch) / "hf", *extra]
     output, memory, _ = run([str(part) for part in command], scratch)
     return json.loads(output.splitlines()[-1]) | {"memory": memory}
 
 
-def run_sinter(options, threads, scratch):
+def run_sinter(options, threads, scratch, extra=()):
     out = pathlib.Path(scratch) / "sinter"
     command = [options.sst2, "--model_name_or_path", options.model, "--data_dir", options.data_dir, "--do_train",
                "--output_dir", out, "--overwrite_output_dir", "--max_train_samples", options.samples,
-               "--max_eval_samples", 16, "--per_device_train_batch_size", 16, "--num_train_epochs", 1,
-               "--learning_rate", 2e-5, "--weight_decay", 0.01, "--lr_scheduler_type", "linear", "--warmup_ratio", 0,
-               "--eval_strategy", "no", "--save_strategy", "no", "--logging_steps", 500, "--num_threads", threads,
-               "--disable_tqdm"]
-    if options.first_step:
-        command += ["--max_steps", 1]
-    _, memory, seconds = run([str(part) for part in command], scratch)
-    metrics = json.loads((out / "train_results.json").read_text())
+               "--per_device_train_batch_size", 16, "--num_train_epochs", 1, "--learning_rate", 2e-5,
+               "--weight_decay", 0.01, "--lr_scheduler_type", "linear", "--warmup_ratio", 0, "--eval_strategy", "no",
+               "--save_strategy", "no", "--logging_first_step", "--num_threads", threads, "--disable_tqdm", *extra]
+    _, memory, seconds = run([str(part) for part in command], scratch, marker="{'loss'")
+    metrics = json.loads((out / "all_results.json").read_text())
     shutil.rmtree(out)
     return {"samples_per_second": metrics["train_samples_per_second"], "first_step": seconds,
-            "loss": metrics["train_loss"], "memory": memory}
+            "loss": metrics["train_loss"], "accuracy": metrics.get("eval_accuracy"), "memory": memory}
 
 
-def spread(values):
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+def spread(values, digits=1):
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def main():
@@ -84,9 +82,10 @@ def main():
     if not pathlib.Path(options.sst2).is_file():
         sys.exit(f"{options.sst2} is not built; bash train/sst2.sh --help builds it")
 
-    sides = {"sinter": lambda scratch: run_sinter(options, options.threads[0], scratch)}
+    extra = ["--max_steps", 1] if options.first_step else []
+    sides = {"sinter": lambda scratch: run_sinter(options, options.threads[0], scratch, extra)}
     for threads in options.threads:
-        sides[f"HF, {threads} threads"] = lambda scratch, threads=threads: run_hf(options, threads, scratch)
+        sides[f"HF, {threads} threads"] = lambda scratch, threads=threads: run_hf(options, threads, scratch, extra)
     results = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as scratch:
         for round_number in range(options.rounds):
@@ -100,7 +99,7 @@ def main():
 
     if options.first_step:
         for name, rounds in results.items():
-            print(f"{name}: {spread([r['first_step'] for r in rounds])} s to the first step")
+            print(f"{name}: {spread([r['first_step'] for r in rounds], 2)} s to the first step")
         return
     hf = max((name for name in results if name.startswith("HF")),
              key=lambda name: statistics.median(r["samples_per_second"] for r in results[name]))

@@ -1,6 +1,8 @@
 #include "core/runtime/allocator.h"
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "core/error.h"
 
@@ -14,10 +16,20 @@ constexpr bool kCache = true;
 #endif
 
 constexpr std::size_t kGranule = 256;
+constexpr std::size_t kSmall = std::size_t{64} << 10;
+constexpr std::size_t kSmallSegment = std::size_t{2} << 20;
+constexpr std::size_t kSegment = std::size_t{32} << 20;
 
 std::size_t rounded(std::size_t bytes) {
   if (bytes > SIZE_MAX / 2) fail(ErrorCode::out_of_memory, "a tensor of ", bytes, " bytes was asked for");
   return (bytes + kGranule - 1) / kGranule * kGranule;
+}
+
+/// A tensor of more than half a segment has one of its own size.
+std::size_t segment_bytes(std::size_t size, bool small) {
+  if (!kCache) return size;
+  if (small) return kSmallSegment;
+  return size <= kSegment / 2 ? kSegment : size;
 }
 
 }  // namespace
@@ -26,51 +38,113 @@ CachingAllocator::~CachingAllocator() { release_cached(); }
 
 void* CachingAllocator::allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  std::size_t size = rounded(bytes);
+  const std::size_t size = rounded(bytes);
+  const bool small = size <= kSmall;
   const std::lock_guard guard(lock_);
   ++stats_.allocations;
-  void* memory = nullptr;
-  if (const auto fit = free_.lower_bound(size); fit != free_.end() && fit->first < 2 * size) {
-    size = fit->first;
-    memory = fit->second;
-    free_.erase(fit);
-    stats_.cached -= size;
-  } else {
-    ++stats_.device_allocations;
-    kernels::Status status = api_.allocate(device_, size, &memory);
-    if (!status.ok() && stats_.cached > 0) {  // the cache may hold what is missing
-      for (const auto& [cached_size, block] : free_) api_.deallocate(device_, block);
-      free_.clear();
-      stats_.cached = 0;
-      status = api_.allocate(device_, size, &memory);
-    }
-    if (!status.ok())
-      fail(ErrorCode::out_of_memory, status.what, ": ", size, " bytes were asked for, ", stats_.in_use, " are in use");
-  }
-  sizes_.emplace(memory, size);
+  auto piece = find_free(size, small);
+  if (piece == pieces_.end()) piece = new_segment(size, small);
+  split(piece, size);
+  piece->second.in_use = true;
+  stats_.cached -= size;
   stats_.in_use += size;
   stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
-  if (poison_) std::memset(memory, 0xff, size);
-  return memory;
+  if (poison_) std::memset(piece->first, 0xff, size);
+  return piece->first;
 }
 
 void CachingAllocator::deallocate(void* memory) {
   if (memory == nullptr) return;
   const std::lock_guard guard(lock_);
-  const auto found = sizes_.find(memory);
-  const std::size_t size = found->second;
-  sizes_.erase(found);
-  stats_.in_use -= size;
-  if (!kCache) return api_.deallocate(device_, memory);
-  free_.emplace(size, memory);
-  stats_.cached += size;
+  auto piece = pieces_.find(static_cast<std::byte*>(memory));
+  piece->second.in_use = false;
+  stats_.in_use -= piece->second.size;
+  stats_.cached += piece->second.size;
+  piece = merged_with_neighbours(piece);
+  free_[piece->second.small].emplace(piece->second.size, piece->first);
+  if (!kCache) release_free_segments();
+}
+
+/// The smallest free piece of at least `size` bytes, no longer among the free ones; the end where there is none.
+CachingAllocator::Pieces::iterator CachingAllocator::find_free(std::size_t size, bool small) {
+  Free& free = free_[small];
+  const auto fit = free.lower_bound({size, nullptr});
+  if (fit == free.end()) return pieces_.end();
+  const auto piece = pieces_.find(fit->second);
+  free.erase(fit);
+  return piece;
+}
+
+CachingAllocator::Pieces::iterator CachingAllocator::new_segment(std::size_t size, bool small) {
+  ++stats_.device_allocations;
+  std::size_t bytes = segment_bytes(size, small);
+  void* memory = nullptr;
+  kernels::Status status = api_.allocate(device_, bytes, &memory);
+  if (!status.ok()) {  // free segments may hold what is missing, and the whole segment may be more than is needed
+    release_free_segments();
+    bytes = size;
+    status = api_.allocate(device_, bytes, &memory);
+  }
+  if (!status.ok())
+    fail(ErrorCode::out_of_memory, status.what, ": ", size, " bytes were asked for, ", stats_.in_use,
+         " are in use and ", stats_.cached, " cached");
+  stats_.cached += bytes;
+  return pieces_
+      .emplace(static_cast<std::byte*>(memory), Piece{.size = bytes, .small = small, .begins_segment = true})
+      .first;
+}
+
+/// Leaves `size` bytes to the piece; the rest becomes a free one behind it.
+void CachingAllocator::split(Pieces::iterator piece, std::size_t size) {
+  const std::size_t rest = piece->second.size - size;
+  if (rest == 0) return;
+  piece->second.size = size;
+  std::byte* const begin = piece->first + size;
+  pieces_.emplace_hint(std::next(piece), begin,
+                       Piece{.size = rest, .small = piece->second.small, .begins_segment = false});
+  free_[piece->second.small].emplace(rest, begin);
+}
+
+/// One piece of the free `piece` and of the free ones beside it, which are no longer among the free ones.
+CachingAllocator::Pieces::iterator CachingAllocator::merged_with_neighbours(Pieces::iterator piece) {
+  Free& free = free_[piece->second.small];
+  const auto after = std::next(piece);
+  if (after != pieces_.end() && !after->second.begins_segment && !after->second.in_use) {
+    free.erase({after->second.size, after->first});
+    piece->second.size += after->second.size;
+    pieces_.erase(after);
+  }
+  if (piece->second.begins_segment) return piece;
+  const auto before = std::prev(piece);
+  if (before->second.in_use) return piece;
+  free.erase({before->second.size, before->first});
+  before->second.size += piece->second.size;
+  pieces_.erase(piece);
+  return before;
+}
+
+bool CachingAllocator::is_whole_segment(Pieces::iterator piece) const {
+  const auto after = std::next(piece);
+  return piece->second.begins_segment && (after == pieces_.end() || after->second.begins_segment);
+}
+
+void CachingAllocator::release_free_segments() {
+  for (auto piece = pieces_.begin(); piece != pieces_.end();) {
+    const auto [begin, found] = *piece;
+    if (found.in_use || !is_whole_segment(piece)) {
+      ++piece;
+      continue;
+    }
+    api_.deallocate(device_, begin);
+    free_[found.small].erase({found.size, begin});
+    stats_.cached -= found.size;
+    piece = pieces_.erase(piece);
+  }
 }
 
 void CachingAllocator::release_cached() {
   const std::lock_guard guard(lock_);
-  for (const auto& [size, block] : free_) api_.deallocate(device_, block);
-  free_.clear();
-  stats_.cached = 0;
+  release_free_segments();
 }
 
 MemoryStats CachingAllocator::stats() const {

@@ -41,22 +41,73 @@ TEST_F(AllocatorTest, CountsWhatIsInUse) {
   EXPECT_EQ(allocator_.stats().allocations, 2u);
 }
 
-TEST_F(AllocatorTest, ServesTheNextTensorOfAboutTheSameSizeFromTheCache) {
+constexpr std::size_t kMiB = 1 << 20;
+
+TEST_F(AllocatorTest, ServesTheNextTensorFromTheSameSegment) {
   if (!kCaches) GTEST_SKIP() << "under the address sanitizer nothing is cached";
-  void* first = allocator_.allocate(4096);
-  allocator_.deallocate(first);
-  EXPECT_EQ(allocator_.stats().cached, 4096u);
-  void* second = allocator_.allocate(3000);
-  EXPECT_EQ(second, first);
+  for (const std::size_t size : {std::size_t{4096}, 3 * kMiB}) {
+    const std::size_t made = allocator_.stats().device_allocations;
+    void* first = allocator_.allocate(size);
+    const std::size_t segment = allocator_.stats().in_use + allocator_.stats().cached;
+    allocator_.deallocate(first);
+    EXPECT_EQ(allocator_.stats().cached, segment);
+    EXPECT_EQ(allocator_.allocate(size / 2), first);
+    EXPECT_EQ(allocator_.stats().in_use, size / 2);
+    EXPECT_EQ(allocator_.stats().cached, segment - size / 2);
+    EXPECT_EQ(allocator_.stats().device_allocations, made + 1);
+    allocator_.deallocate(first);
+    allocator_.release_cached();
+    EXPECT_EQ(allocator_.stats().cached, 0u);
+  }
+}
+
+TEST_F(AllocatorTest, FreeNeighboursBecomeOnePiece) {
+  if (!kCaches) GTEST_SKIP() << "under the address sanitizer nothing is cached";
+  // Three thirds of a segment, given back in every order: the whole is there again.
+  std::vector<std::vector<int>> orders = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+  for (const std::vector<int>& order : orders) {
+    void* parts[3];
+    for (void*& part : parts) part = allocator_.allocate(8 * kMiB);
+    for (const int i : order) allocator_.deallocate(parts[i]);
+    void* whole = allocator_.allocate(16 * kMiB);
+    EXPECT_EQ(whole, parts[0]);
+    allocator_.deallocate(whole);
+  }
   EXPECT_EQ(allocator_.stats().device_allocations, 1u);
-  EXPECT_EQ(allocator_.stats().cached, 0u);
-  EXPECT_EQ(allocator_.stats().in_use, 4096u);
+}
+
+TEST_F(AllocatorTest, SegmentsThatAreUsedInPartStay) {
+  if (!kCaches) GTEST_SKIP() << "under the address sanitizer nothing is cached";
+  void* first = allocator_.allocate(kMiB);
+  void* second = allocator_.allocate(kMiB);
+  void* large = allocator_.allocate(40 * kMiB);   // a segment of its own
+  allocator_.deallocate(first);
+  allocator_.deallocate(large);
+  allocator_.release_cached();
+  EXPECT_EQ(allocator_.stats().in_use, kMiB);
+  EXPECT_EQ(allocator_.stats().cached, 31 * kMiB);
+  EXPECT_EQ(allocator_.allocate(kMiB / 2), first);
+  allocator_.deallocate(first);
   allocator_.deallocate(second);
-  void* small = allocator_.allocate(1024);  // a block of four times the size stays for a tensor that needs it
-  EXPECT_NE(small, first);
-  allocator_.deallocate(small);
   allocator_.release_cached();
   EXPECT_EQ(allocator_.stats().cached, 0u);
+}
+
+// Batches of all lengths: what the longest needs serves all of them.
+TEST_F(AllocatorTest, LengthsThatVaryShareTheirMemory) {
+  if (!kCaches) GTEST_SKIP() << "under the address sanitizer nothing is cached";
+  const auto step = [&](std::size_t tokens) {
+    std::vector<void*> kept;
+    for (int layer = 0; layer < 12; ++layer)
+      for (const std::size_t width : {768, 768, 2304, 768, 3072, 3072, 768})
+        kept.push_back(allocator_.allocate(tokens * width * 4));
+    for (; !kept.empty(); kept.pop_back()) allocator_.deallocate(kept.back());
+  };
+  step(400);
+  const MemoryStats longest = allocator_.stats();
+  for (std::size_t tokens = 100; tokens <= 400; ++tokens) step(tokens);
+  EXPECT_EQ(allocator_.stats().device_allocations, longest.device_allocations);
+  EXPECT_LE(longest.cached, longest.peak_in_use + longest.peak_in_use / 8);
 }
 
 TEST_F(AllocatorTest, NothingNeedsNoMemory) {
@@ -106,10 +157,10 @@ TEST(FullDevice, GetsTheCacheBackBeforeTheAllocatorFails) {
   {
     CachingAllocator allocator(api, 0);
     allocator.deallocate(allocator.allocate(600 << 10));
-    void* most = allocator.allocate(900 << 10);  // fits only without the cached block, and is too large for it
+    void* most = allocator.allocate(900 << 10);  // fits only without the cached segment, and is too large for it
     EXPECT_EQ(allocator.stats().cached, 0u);
     testing::expect_error([&] { allocator.allocate(512 << 10); }, ErrorCode::out_of_memory,
-                          "the device is full: 524288 bytes were asked for, 921600 are in use");
+                          "the device is full: 524288 bytes were asked for, 921600 are in use and 0 cached");
     EXPECT_EQ(allocator.stats().in_use, 921600u);
     allocator.deallocate(most);
   }

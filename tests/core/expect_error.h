@@ -1,29 +1,37 @@
-// Expecting an Error by its code and a part of its sentence.
+// Expecting an Error by its code and its sentence.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
 
 #include "core/error.h"
 
 namespace sinter::testing {
 
-template <class Fn>
-void expect_error(Fn&& fn, ErrorCode code, const std::string& says) {
+/// The sentence of the Error that `act` throws; "accepted" where it throws none.
+template <class Act>
+std::string refusal(Act&& act, ErrorCode code = ErrorCode::usage) {
   try {
-    fn();
-    ADD_FAILURE() << "no error; expected \"" << says << "\"";
+    act();
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find(says), std::string::npos)
-        << "\"" << error.what() << "\" does not contain \"" << says << "\"";
     EXPECT_EQ(static_cast<int>(error.code()), static_cast<int>(code)) << error.what();
+    return error.what();
   }
+  return "accepted";
 }
 
-template <class Fn>
-void expect_usage_error(Fn&& fn, const std::string& says) {
-  expect_error(fn, ErrorCode::usage, says);
+/// Expects an Error with this code whose sentence contains `says`.
+template <class Act>
+void expect_error(Act&& act, ErrorCode code, std::string_view says) {
+  const std::string said = refusal(act, code);
+  EXPECT_NE(said.find(says), std::string::npos) << "\"" << said << "\" does not contain \"" << says << "\"";
+}
+
+template <class Act>
+void expect_usage_error(Act&& act, std::string_view says) {
+  expect_error(act, ErrorCode::usage, says);
 }
 
 }  // namespace sinter::testing

@@ -5,12 +5,13 @@
 #include <map>
 #include <string>
 
-#include "core/error.h"
 #include "data/tokenizer.h"
+#include "tests/core/expect_error.h"
 
 namespace sinter::data {
 namespace {
 
+using testing::refusal;
 using I64 = std::vector<std::int64_t>;
 
 Lists lists(const std::vector<std::vector<std::int32_t>>& rows) {
@@ -31,17 +32,6 @@ const BertTokenizer kTokenizer({"[UNK]", "[CLS]", "[SEP]", "a", "b", "[PAD]"}); 
 
 DataCollatorWithPadding padding(const DataCollatorOptions& options = {}) {
   return DataCollatorWithPadding(kTokenizer, options);
-}
-
-template <class Call>
-std::string refusal(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::usage);
-    return error.what();
-  }
-  return "accepted";
 }
 
 TEST(Collator, PaddedLayout) {

@@ -7,24 +7,14 @@
 #include <limits>
 #include <set>
 
-#include "core/error.h"
+#include "tests/core/expect_error.h"
 
 namespace sinter::data {
 namespace {
 
+using testing::refusal;
 using I64 = std::vector<std::int64_t>;
 using Names = std::vector<std::string>;
-
-template <class Call>
-std::string refusal(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::usage);
-    return error.what();
-  }
-  return "accepted";
-}
 
 Dataset small() {
   return Dataset({{"text", Column::Texts{"c", "a", "b", "a"}}, {"label", Column::Integers{1, 0, -1, 1}}},

@@ -12,6 +12,8 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "tests/core/expect_error.h"
+#include "tests/data/bad_tables.h"
 #include "tests/data/zip_writer.h"
 
 namespace sinter::data {
@@ -59,13 +61,7 @@ class LoadDataset : public ::testing::Test {
   }
   template <class Call>
   std::string refusal(const Call& call, ErrorCode code = ErrorCode::bad_input) const {
-    try {
-      call();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), code) << error.what();
-      return without_folder(error.what());
-    }
-    return "accepted";
+    return without_folder(testing::refusal(call, code));
   }
   std::string refused_train(const std::string& bytes, const LoadDatasetOptions& options = {}) const {
     return refusal([&] { train(bytes, options); });
@@ -141,30 +137,7 @@ TEST_F(LoadDataset, LongLinesAndNul) {
 }
 
 TEST_F(LoadDataset, BreachesOfTheRulesNameThePlace) {
-  const std::string classes = " is not one of 0 (negative) and 1 (positive)";
-  const struct {
-    std::string bytes, sentence;
-  } table[] = {
-      {"sentence\tlabel\nab\t1\n\ncd\n", "train.tsv:4:3: the row ends after 1 of 2 fields"},
-      {"sentence\tlabel\nab\t1\r\n\r\ncd\r\n", "train.tsv:4:3: the row ends after 1 of 2 fields"},
-      {"sentence\tlabel\nab\t1\tz\n", "train.tsv:2:6: the row has 3 fields where the header has 2"},
-      {"sentence\tlabel\nab\t1\t\n", "train.tsv:2:6: the row has 3 fields where the header has 2"},
-      {"text\tlabel\nab\t1\n", "train.tsv:1:1: the header has no column \"sentence\"; its columns: text, label"},
-      {"sentence\nab\n", "train.tsv:1:1: the header has no column \"label\"; its columns: sentence"},
-      {"label\tsentence\tlabel\n", "train.tsv:1:16: the column \"label\" is there twice"},
-      {"label\t\tsentence\n", "train.tsv:1:7: a column has no name"},
-      {"", "train.tsv:1:1: the file has no header line; the first line must name the columns"},
-      {"\n\r\n\n", "train.tsv:1:1: the file has no header line; the first line must name the columns"},
-      {"sentence\tlabel\n", "train.tsv has a header but no rows"},
-      {"sentence\tlabel\nab\tx\n", "train.tsv:2:4: the label \"x\"" + classes},
-      {"sentence\tlabel\nab\t" + std::string("\0\x1B[2J", 5) + "\n", "train.tsv:2:4: the label \"??[2J\"" + classes},
-      {"sentence\tlabel\nab\t" + std::string(50, '1') + "\n",
-       "train.tsv:2:4: the label \"" + std::string(40, '1') + "...\"" + classes},
-  };
-  for (const auto& row : table) EXPECT_EQ(refused_train(row.bytes), row.sentence);
-  for (const char* label : {"7", "-1", "1.0", "", " 1", "+1", "01", "1 ", "99999999999999999999"})
-    EXPECT_EQ(refused_train("sentence\tlabel\nab\t" + std::string(label) + "\n"),
-              "train.tsv:2:4: the label \"" + std::string(label) + "\"" + classes);
+  for (const testing::BadTable& table : testing::bad_tables()) EXPECT_EQ(refused_train(table.bytes), table.says);
 }
 
 TEST_F(LoadDataset, UnknownLabelsOnlyInATestSplit) {

@@ -4,8 +4,8 @@
 
 #include <sstream>
 
-#include "core/error.h"
 #include "data/tokenizer.h"
+#include "tests/core/expect_error.h"
 
 namespace sinter::data {
 namespace {
@@ -36,13 +36,7 @@ std::string str(const std::optional<Lists>& lists) {
 }
 
 std::string refusal(const Words& texts, const std::optional<Words>& pairs, const TokenizeOptions& options) {
-  try {
-    pairs ? tokenizer()(texts, *pairs, options) : tokenizer()(texts, options);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::usage);
-    return error.what();
-  }
-  return "accepted";
+  return testing::refusal([&] { pairs ? tokenizer()(texts, *pairs, options) : tokenizer()(texts, options); });
 }
 
 TEST(TokenizerBatch, InputIds) {
@@ -210,15 +204,7 @@ TEST(TokenizerBatch, TheFirstFaultIsReported) {
 }
 
 TEST(TokenizerBatch, UnknownNames) {
-  const auto refused = [](auto make) -> std::string {
-    try {
-      make();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::usage);
-      return error.what();
-    }
-    return "accepted";
-  };
+  const auto refused = [](auto make) { return testing::refusal(make); };
   EXPECT_EQ(refused([] { return Padding("all"); }),
             "padding is \"all\"; it must be true, false, \"longest\", \"max_length\" or \"do_not_pad\".");
   EXPECT_EQ(refused([] { return Truncation("both"); }),

@@ -63,6 +63,13 @@ def tsv_seeds():  # the first byte chooses options
             b'\x02sentence,label\n"a ""quoted"", text\nof two lines",1\nplain,0\n']
 
 
+def sst2_seeds():  # the first byte chooses the split or the format
+    train = b"sentence\tlabel\n" + WORDS.encode() + b" \t1\n\t0\nx\t7\n"
+    test = b"index\tsentence\n0\t" + ODD.encode() + b"\n7\tx\n"
+    return [b"\x00" + train, b"\x00" + train[:-4], b"\x01" + train[:-4] + b"\xff\t1\n", b"\x02" + test, b"\x02" + train,
+            b"\x04a\tb\n1\t2.5\n-3\tx\n", b'\x06a,b\n1,"x, ""y""\nz"\n']
+
+
 def zip_seeds():
     def archive(method, files):
         memory = io.BytesIO()
@@ -124,6 +131,7 @@ TARGETS = {  # target: (seeds, words of the dictionary)
     "safetensors": (safetensors_seeds(), quoted(["dtype", "shape", "data_offsets", "__metadata__", "F64", "F32", "F16",
                                                  "BF16", "I64", "I32", "U8", "BOOL"]) + [b"9223372036854775807"]),
     "tsv": (tsv_seeds(), [b"sentence", b"label", b"\t", b"\r\n", b",", b'""', b"\xef\xbb\xbf"]),
+    "sst2": (sst2_seeds(), [b"sentence", b"label", b"index", b"\t1\n", b"\t-1\n", b"\r\n", b"\xef\xbb\xbf"]),
     "zip": (zip_seeds(), [b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"x", b"SST-2/dev.tsv"]),
     "tokenizer_json": (tokenizer_json_seeds(),
                        quoted(["model", "vocab", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",

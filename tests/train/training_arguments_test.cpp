@@ -9,83 +9,15 @@
 #include <string>
 
 #include "tests/core/expect_error.h"
+#include "tests/train/bad_settings.h"
 
 namespace sinter::train {
 namespace {
 
-using Change = std::function<void(TrainingArguments&)>;
-
-struct Row {
-  const char* says;
-  Change change;
-};
-
-// Every rule once: the message names the field, its value and the rule.
-const Row kRefused[] = {
-    {R"(output_dir is "", it must name a folder)", [](auto& a) { a.output_dir = ""; }},
-    {"per_device_train_batch_size is 0, it must lie between 1 and 1000000",
-     [](auto& a) { a.per_device_train_batch_size = 0; }},
-    {"per_device_eval_batch_size is -1, it must", [](auto& a) { a.per_device_eval_batch_size = -1; }},
-    {"gradient_accumulation_steps is 0, it must", [](auto& a) { a.gradient_accumulation_steps = 0; }},
-    {"num_train_epochs is nan, it must", [](auto& a) { a.num_train_epochs = NAN; }},
-    {"max_steps is 4294967296, it must be smaller than 2^32", [](auto& a) { a.max_steps = std::int64_t{1} << 32; }},
-    {"seed is 18446744073709551615, it must be smaller than 2^63", [](auto& a) { a.seed = UINT64_MAX; }},
-    {"data_seed is 9223372036854775808, it must", [](auto& a) { a.data_seed = std::uint64_t{1} << 63; }},
-    {"learning_rate is inf, it must be finite and not negative", [](auto& a) { a.learning_rate = INFINITY; }},
-    {"weight_decay is -1, it must", [](auto& a) { a.weight_decay = -1; }},
-    {"adam_beta1 is 1, it must lie in [0, 1)", [](auto& a) { a.adam_beta1 = 1; }},
-    {"adam_beta2 is -0.1, it must", [](auto& a) { a.adam_beta2 = -0.1; }},
-    {"adam_epsilon is 0, it must be finite and positive", [](auto& a) { a.adam_epsilon = 0; }},
-    {"max_grad_norm is nan, it must", [](auto& a) { a.max_grad_norm = NAN; }},
-    {"label_smoothing_factor is 1, it must lie in [0, 1)", [](auto& a) { a.label_smoothing_factor = 1; }},
-    {R"(optim is "lion", it must be adamw_torch, adamw_torch_fused or sgd)", [](auto& a) { a.optim = "lion"; }},
-    {R"(optim_args is "momentum=0.9", it must be empty)", [](auto& a) { a.optim_args = "momentum=0.9"; }},
-    {R"("momentum=fast" is not known)", [](auto& a) { a.optim = "sgd", a.optim_args = "momentum=fast"; }},
-    {"warmup_steps is -1, it must not be negative", [](auto& a) { a.warmup_steps = -1; }},
-    {"warmup_steps is 1.5, it must be an integer", [](auto& a) { a.warmup_steps = 1.5; }},
-    {"warmup_ratio is 1.1, it must lie in [0, 1]", [](auto& a) { a.warmup_ratio = 1.1; }},
-    {R"(lr_scheduler_type is "zigzag", it must be linear, cosine)", [](auto& a) { a.lr_scheduler_type = "zigzag"; }},
-    {"the schedule linear has no setting power",
-     [](auto& a) {
-       a.lr_scheduler_kwargs = Json::object({{"power", 2}});
-     }},
-    {R"(logging_strategy is "often", it must be no, steps or epoch)", [](auto& a) { a.logging_strategy = "often"; }},
-    {R"(eval_strategy is "best", it must be no, steps or epoch)", [](auto& a) { a.eval_strategy = "best"; }},
-    {R"(save_strategy is "", it must be no, steps, epoch or best)", [](auto& a) { a.save_strategy = ""; }},
-    {R"(evaluation_strategy is "x", it must be)", [](auto& a) { a.evaluation_strategy = "x"; }},
-    {R"(evaluation_strategy is "steps", it must not contradict eval_strategy, its newer name, which is epoch)",
-     [](auto& a) { a.eval_strategy = "epoch", a.evaluation_strategy = "steps"; }},
-    {"logging_steps is 0, it must be at least 1", [](auto& a) { a.logging_steps = 0; }},
-    {"logging_steps is 1.5, it must be an integer", [](auto& a) { a.logging_steps = 1.5; }},
-    {"eval_steps is -0.5, it must be at least 1", [](auto& a) { a.eval_steps = -0.5; }},
-    {"eval_steps is 10.5, it must be an integer", [](auto& a) { a.eval_steps = 10.5; }},
-    {"save_steps is nan, it must be at least 1", [](auto& a) { a.save_steps = NAN; }},
-    {"eval_delay is -1, it must", [](auto& a) { a.eval_delay = -1; }},
-    {"save_strategy is best, it must not be best while eval_strategy is no", [](auto& a) { a.save_strategy = "best"; }},
-    {"lr_scheduler_type is reduce_lr_on_plateau, it must not be that while eval_strategy is no",
-     [](auto& a) { a.lr_scheduler_type = "reduce_lr_on_plateau"; }},
-    {"load_best_model_at_end is true, it must not be set while eval_strategy is no",
-     [](auto& a) { a.load_best_model_at_end = true; }},
-    {"save_strategy is steps, it must be best or that of the evaluation, epoch",
-     [](auto& a) { a.load_best_model_at_end = true, a.eval_strategy = "epoch"; }},
-    {"save_steps is 500, it must be a multiple of eval_steps, 300.0",
-     [](auto& a) { a.load_best_model_at_end = true, a.eval_strategy = "steps", a.eval_steps = 300; }},
-    {"save_steps is 0.25, it must be a multiple of eval_steps, 0.1",
-     [](auto& a) {
-       a.load_best_model_at_end = true, a.eval_strategy = "steps", a.eval_steps = 0.1, a.save_steps = 0.25;
-     }},
-    {"save_steps is 500, it must be a count or a share as eval_steps is",
-     [](auto& a) { a.load_best_model_at_end = true, a.eval_strategy = "steps", a.eval_steps = 0.1; }},
-    {R"(train_sampling_strategy is "sorted", it must be random, sequential or group_by_length)",
-     [](auto& a) { a.train_sampling_strategy = "sorted"; }},
-    {"group_by_length is true, it must not contradict train_sampling_strategy",
-     [](auto& a) { a.group_by_length = true, a.train_sampling_strategy = "sequential"; }},
-    {R"(label_names is [""], it must name columns)", [](auto& a) { a.label_names = {""}; }},
-    {"fp16 and bf16 are both set, at most one may be", [](auto& a) { a.fp16 = a.bf16 = true; }},
-};
+using Row = testing::ArgumentsChange;
 
 TEST(TrainingArguments, Refused) {
-  for (const Row& row : kRefused) {
+  for (const Row& row : testing::kRefusedArguments) {
     TrainingArguments args;
     row.change(args);
     testing::expect_usage_error([&] { args.validate(); }, row.says);

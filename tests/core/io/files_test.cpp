@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "core/io/folder_lock.h"
+#include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -22,14 +23,14 @@ TEST(Files, ReadsWithALimit) {
   const ScratchFolder folder;
   write_file_atomically(folder / "a", "12345");
   EXPECT_EQ(read_file(folder / "a", 5), "12345");
-  expect_error(ErrorCode::bad_input, "has 5 bytes, at most 4 are read", [&] { read_file(folder / "a", 4); });
-  expect_error(ErrorCode::not_found, "No such file", [&] { read_file(folder / "b", 4); });
-  expect_error(ErrorCode::bad_input, "is a folder", [&] { read_file(folder.path(), 4); });
+  expect_error([&] { read_file(folder / "a", 4); }, ErrorCode::bad_input, "has 5 bytes, at most 4 are read");
+  expect_error([&] { read_file(folder / "b", 4); }, ErrorCode::not_found, "No such file");
+  expect_error([&] { read_file(folder.path(), 4); }, ErrorCode::bad_input, "is a folder");
   ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
-  expect_error(ErrorCode::bad_input, "a device or a pipe", [&] { read_file(folder / "pipe", 4); });
+  expect_error([&] { read_file(folder / "pipe", 4); }, ErrorCode::bad_input, "a device or a pipe");
   const InputFile file(folder / "a");
   char buffer[8];
-  expect_error(ErrorCode::bad_input, "ends at byte 5", [&] { file.read(2, buffer, 8); });
+  expect_error([&] { file.read(2, buffer, 8); }, ErrorCode::bad_input, "ends at byte 5");
 }
 
 TEST(Files, AtomicWriteReplacesOrLeavesTheOldFile) {
@@ -43,7 +44,7 @@ TEST(Files, AtomicWriteReplacesOrLeavesTheOldFile) {
   }), std::runtime_error);
   EXPECT_EQ(read_file(folder / "a", 10), "new");
   EXPECT_EQ(entries(folder.path()), 1);
-  expect_error(ErrorCode::not_found, "absent", [&] { write_file_atomically(folder / "absent/a", "x"); });
+  expect_error([&] { write_file_atomically(folder / "absent/a", "x"); }, ErrorCode::not_found, "absent");
 }
 
 // A link in the place of the target is replaced, and what it points to is not written.
@@ -51,7 +52,7 @@ TEST(Files, NeverWritesThroughALink) {
   const ScratchFolder folder;
   write_file_atomically(folder / "victim", "precious");
   fs::create_symlink(folder / "victim", folder / "link");
-  expect_error(ErrorCode::io, "cannot create", [&] { OutputFile out(folder / "link"); });
+  expect_error([&] { OutputFile out(folder / "link"); }, ErrorCode::io, "cannot create");
   write_file_atomically(folder / "link", "x");
   EXPECT_EQ(read_file(folder / "victim", 10), "precious");
   EXPECT_FALSE(fs::is_symlink(folder / "link"));
@@ -64,7 +65,7 @@ TEST(Files, AFailedWriteNamesPathAndReasonAndLeavesNothing) {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small = {4096, old.rlim_max};
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
-  expect_error(ErrorCode::io, "File too large", [&] { write_file_atomically(folder / "a", std::string(10'000, 'x')); });
+  expect_error([&] { write_file_atomically(folder / "a", std::string(10'000, 'x')); }, ErrorCode::io, "File too large");
   EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
   std::signal(SIGXFSZ, handler);
   EXPECT_EQ(entries(folder.path()), 0);
@@ -72,8 +73,8 @@ TEST(Files, AFailedWriteNamesPathAndReasonAndLeavesNothing) {
 
 TEST(Files, AFullDiskSaysHowMuchWasWantedAndFree) {
   errno = ENOSPC;
-  expect_error(ErrorCode::io, "cannot write /tmp/m: No space left on device (123 bytes to write, ",
-               [] { fail_system("write", "/tmp/m", 123); });
+  expect_error([] { fail_system("write", "/tmp/m", 123); }, ErrorCode::io,
+               "cannot write /tmp/m: No space left on device (123 bytes to write, ");
 }
 
 TEST(Files, ProbeCreatesTheFolderAndLeavesItEmpty) {
@@ -89,8 +90,8 @@ TEST(FolderLock, ASecondHolderIsTurnedAwayByNumber) {
   const ScratchFolder folder;
   {
     const FolderLock first(folder.path());
-    expect_error(ErrorCode::usage, "is in use by process " + std::to_string(getpid()),
-                 [&] { const FolderLock second(folder.path()); });
+    expect_error([&] { const FolderLock second(folder.path()); }, ErrorCode::usage,
+                 "is in use by process " + std::to_string(getpid()));
   }
   const FolderLock again(folder.path());
 }

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "core/io/files.h"
+#include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -39,7 +40,7 @@ class HubCache : public ::testing::Test {
     return resolve_pretrained(name, file, cache());
   }
   void expect_missing(const std::string& name, const std::string& says) const {
-    expect_error(ErrorCode::not_found, says, [&] { resolve(name); });
+    expect_error([&] { resolve(name); }, ErrorCode::not_found, says);
   }
   fs::path cache() const { return scratch_ / "hub"; }
 
@@ -53,11 +54,11 @@ TEST_F(HubCache, AFolderIsTakenAsItStands) {
   write_file_atomically(scratch_ / "model/config.json", "{}");
   EXPECT_EQ(resolve(folder), folder);
   EXPECT_EQ(resolve(folder + "/"), folder + "/");
-  expect_error(ErrorCode::not_found, "has no vocab.txt or tokenizer.json",
-               [&] { resolve_pretrained(folder, {"vocab.txt", "tokenizer.json"}, cache()); });
+  expect_error([&] { resolve_pretrained(folder, {"vocab.txt", "tokenizer.json"}, cache()); }, ErrorCode::not_found,
+               "has no vocab.txt or tokenizer.json");
   EXPECT_EQ(resolve_pretrained(folder, {"vocab.txt", "config.json"}, cache()), folder);
-  expect_error(ErrorCode::bad_input, "is a file, it must be the folder", [&] { resolve(folder + "/config.json"); });
-  expect_error(ErrorCode::usage, "the name of the model is empty", [&] { resolve(""); });
+  expect_error([&] { resolve(folder + "/config.json"); }, ErrorCode::bad_input, "is a file, it must be the folder");
+  expect_error([&] { resolve(""); }, ErrorCode::usage, "the name of the model is empty");
 }
 
 TEST_F(HubCache, RefsMainChoosesTheSnapshot) {
@@ -174,8 +175,8 @@ TEST_F(HubCache, TheEnvironmentPlacesTheCache) {
     EXPECT_EQ(hub_cache_folder(), c.folder);
   }
   const Environment scope({{"HF_HUB_CACHE", {}}, {"HF_HOME", {}}, {"XDG_CACHE_HOME", {}}, {"HOME", {}}});
-  expect_error(ErrorCode::not_found, "in no folder: HOME is not set",
-               [] { resolve_pretrained("bert", "config.json"); });
+  expect_error([] { resolve_pretrained("bert", "config.json"); }, ErrorCode::not_found,
+               "in no folder: HOME is not set");
 }
 
 TEST_F(HubCache, TheDefaultCacheIsTheEnvironments) {

@@ -7,6 +7,7 @@
 
 #include "core/io/files.h"
 #include "tests/core/io/allocation_watch.h"
+#include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -35,7 +36,7 @@ TEST(Json, ErrorsNameFileFieldValueAndRule) {
                               "ids": ["x"],
                               "model_max_length": 1000000000000000019884624838656})");
   const auto bad = [](std::string_view part, const std::function<void()>& act) {
-    expect_error(ErrorCode::bad_input, part, act);
+    expect_error(act, ErrorCode::bad_input, part);
   };
   bad("config.json: hidden_size is \"12\", it must be an integer", [&] { json.get<std::int64_t>("hidden_size", 1); });
   bad("config.json: heads is 0, it must be an integer of at least 1", [&] { json.get<std::int64_t>("heads", 1); });
@@ -59,7 +60,7 @@ TEST(Json, RangesOfIntegers) {
   EXPECT_EQ(parse("[-9223372036854775808]").elements()[0].as<std::int64_t>(), std::numeric_limits<std::int64_t>::min());
   for (const char* text : {"[9223372036854775808]", "[18446744073709551615]", "[-9223372036854775809]", "[1e3]",
                            "[-0.0]"})
-    expect_error(ErrorCode::bad_input, "it must be an integer", [&] { parse(text).elements()[0].as<std::int64_t>(); });
+    expect_error([&] { parse(text).elements()[0].as<std::int64_t>(); }, ErrorCode::bad_input, "it must be an integer");
 }
 
 TEST(Json, RefusesWhatIsNotJson) {
@@ -69,23 +70,23 @@ TEST(Json, RefusesWhatIsNotJson) {
                          "{} x", "[1e400]", "/**/1", "\xff{}"};
   for (const char* text : texts) {
     SCOPED_TRACE(text);
-    expect_error(ErrorCode::bad_input, "config.json", [&] { parse(text); });
+    expect_error([&] { parse(text); }, ErrorCode::bad_input, "config.json");
   }
 }
 
 TEST(Json, RefusesDuplicateKeysAtAnyDepth) {
-  expect_error(ErrorCode::bad_input, "config.json: a is given twice", [] { parse(R"({"a":1,"b":2,"a":1})"); });
-  expect_error(ErrorCode::bad_input, "config.json: x[1].a is given twice",
-               [] { parse(R"({"x":[0,{"a":1,"\u0061":2}]})"); });
+  expect_error([] { parse(R"({"a":1,"b":2,"a":1})"); }, ErrorCode::bad_input, "config.json: a is given twice");
+  expect_error([] { parse(R"({"x":[0,{"a":1,"\u0061":2}]})"); }, ErrorCode::bad_input,
+               "config.json: x[1].a is given twice");
 }
 
 TEST(Json, LimitsOfDepthSizeAndCount) {
   const auto nested = [](int depth) { return std::string(static_cast<std::size_t>(depth), '['); };
   EXPECT_NO_THROW(parse(nested(64) + std::string(64, ']')));
-  expect_error(ErrorCode::bad_input, "deeper than 64 levels", [&] { parse(nested(65) + std::string(65, ']')); });
-  expect_error(ErrorCode::bad_input, "deeper than 64 levels", [&] { parse(nested(1'000'000)); });
-  expect_error(ErrorCode::bad_input, "at most 4 are read", [] { Json::parse("[1,2]", "x", {.max_bytes = 4}); });
-  expect_error(ErrorCode::bad_input, "more than 3 values", [] { Json::parse("[1,2,3]", "x", {.max_values = 3}); });
+  expect_error([&] { parse(nested(65) + std::string(65, ']')); }, ErrorCode::bad_input, "deeper than 64 levels");
+  expect_error([&] { parse(nested(1'000'000)); }, ErrorCode::bad_input, "deeper than 64 levels");
+  expect_error([] { Json::parse("[1,2]", "x", {.max_bytes = 4}); }, ErrorCode::bad_input, "at most 4 are read");
+  expect_error([] { Json::parse("[1,2,3]", "x", {.max_values = 3}); }, ErrorCode::bad_input, "more than 3 values");
   EXPECT_NO_THROW(Json::parse("[1,2]", "x", {.max_values = 3}));
 }
 
@@ -162,7 +163,7 @@ TEST(Json, WritesAsPythonDoes) {
             R"({"a":[1,2],"b":1})");
   EXPECT_EQ(Json(-0.0).dump(), "-0.0");
   EXPECT_EQ(Json().dump(), "null");
-  expect_error(ErrorCode::usage, "not valid UTF-8 at byte 1", [] { Json("a\xff").dump(); });
+  expect_error([] { Json("a\xff").dump(); }, ErrorCode::usage, "not valid UTF-8 at byte 1");
 }
 
 TEST(Json, DoublesSurviveTheRoundTrip) {
@@ -191,7 +192,7 @@ TEST(Json, SavesAndLoadsFiles) {
   json.save(folder / "config.json");
   EXPECT_EQ(read_file(folder / "config.json", 100), "{\n  \"hidden_size\": 12\n}\n");
   EXPECT_EQ(Json::load(folder / "config.json"), json);
-  expect_error(ErrorCode::not_found, "absent.json", [&] { Json::load(folder / "absent.json"); });
+  expect_error([&] { Json::load(folder / "absent.json"); }, ErrorCode::not_found, "absent.json");
 }
 
 }  // namespace

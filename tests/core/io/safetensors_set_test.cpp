@@ -5,6 +5,7 @@
 
 #include "core/io/json.h"
 #include "core/io/shown.h"
+#include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -33,7 +34,7 @@ class SafetensorsSetTest : public ::testing::Test {
   }
   void refuse(std::string_view index, std::string_view says) const {
     SCOPED_TRACE(index);
-    expect_error(ErrorCode::bad_input, says, [&] { open(index); });
+    expect_error([&] { open(index); }, ErrorCode::bad_input, says);
   }
 
   ScratchFolder folder_;

@@ -5,11 +5,8 @@
 #include <stdlib.h>
 
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <string_view>
-
-#include "core/error.h"
 
 namespace sinter::testing {
 
@@ -37,18 +34,6 @@ class ScratchFolder {
 inline int entries(const std::filesystem::path& folder) {
   using Iterator = std::filesystem::directory_iterator;
   return static_cast<int>(std::distance(Iterator(folder), Iterator()));
-}
-
-/// Expects an Error with this code whose sentence contains `part`.
-inline void expect_error(ErrorCode code, std::string_view part, const std::function<void()>& act) {
-  try {
-    act();
-    ADD_FAILURE() << "no Error; expected one with: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_NE(std::string_view(error.what()).find(part), std::string_view::npos)
-        << "message: " << error.what() << "\nwithout: " << part;
-  }
 }
 
 }  // namespace sinter::testing

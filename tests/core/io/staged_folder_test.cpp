@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
@@ -68,11 +69,11 @@ TEST(StagedFolder, NeverReplacesForeignFiles) {
   const ScratchFolder scratch;
   save(scratch / "c", "old");
   overwrite(scratch / "c/thesis.tex", "years of work");
-  expect_error(ErrorCode::usage, "thesis.tex", [&] { save(scratch / "c", "new"); });
+  expect_error([&] { save(scratch / "c", "new"); }, ErrorCode::usage, "thesis.tex");
   fs::create_directories(scratch / "home/documents");
-  expect_error(ErrorCode::usage, "documents", [&] { save(scratch / "home", "new"); });
+  expect_error([&] { save(scratch / "home", "new"); }, ErrorCode::usage, "documents");
   overwrite(scratch / "file", "x");
-  expect_error(ErrorCode::usage, "is not a folder", [&] { save(scratch / "file", "new"); });
+  expect_error([&] { save(scratch / "file", "new"); }, ErrorCode::usage, "is not a folder");
   EXPECT_EQ(read_file(scratch / "c/thesis.tex", 100), "years of work");
   EXPECT_EQ(entries(scratch.path()), 3);
 }
@@ -81,9 +82,9 @@ TEST(StagedFolder, TakesPlainNamesOnce) {
   const ScratchFolder scratch;
   StagedFolder folder(scratch / "c");
   for (const char* name : {"", ".", "..", "../x", "a/b", "/etc/x", "manifest.json"})
-    expect_error(ErrorCode::usage, "is no name for a file", [&] { folder.write(name, "x"); });
+    expect_error([&] { folder.write(name, "x"); }, ErrorCode::usage, "is no name for a file");
   folder.write("a", "x");
-  expect_error(ErrorCode::io, "File exists", [&] { folder.write("a", "x"); });
+  expect_error([&] { folder.write("a", "x"); }, ErrorCode::io, "File exists");
 }
 
 // A process that dies at any point of a save leaves the old folder or the new one, whole, and leftovers that go away.

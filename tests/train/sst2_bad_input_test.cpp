@@ -1,0 +1,233 @@
+// What the program sst2 does with bad input: one sentence on standard error, exit code 2, and every file as it was.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "core/io/files.h"
+#include "core/io/json.h"
+#include "core/io/safetensors.h"
+#include "data/reviews.h"
+#include "data/tokenizer.h"
+#include "nn/pretrained.h"
+#include "tests/core/io/lying_safetensors.h"
+#include "tests/core/io/scratch_folder.h"
+#include "tests/data/bad_tables.h"
+#include "tests/nn/bad_configs.h"
+#include "tests/nn/small_bert.h"
+#include "tests/train/bad_settings.h"
+#include "tests/train/program.h"
+
+namespace sinter::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+const std::string kTable = "sentence\tlabel\na great film\t1\na dull film\t0\n";
+
+/// Every path below `folder`, with the content of the files.
+std::map<std::string, std::string> snapshot(const fs::path& folder) {
+  std::map<std::string, std::string> found;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    found[entry.path()] = entry.is_regular_file() ? read_file(entry.path(), 1 << 26) : "";
+  return found;
+}
+
+void write(const fs::path& path, std::string_view bytes) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+}
+
+/// A folder with a model, a data set of two rows and, when the program writes one, out.
+class Sst2BadInput : public ::testing::Test {
+ protected:
+  Sst2BadInput() {
+    write(folder_ / "data/train.tsv", kTable);
+    write(folder_ / "data/dev.tsv", kTable);
+    save_model();
+  }
+  void save_model() const {
+    const data::BertTokenizer tokenizer(data::review_vocabulary());
+    nn::BertConfig config = testing::small_config();
+    config.vocab_size = tokenizer.vocab_size();
+    fs::create_directories(folder_ / "model");
+    nn::save_pretrained(*testing::small_bert(config), folder_ / "model");
+    tokenizer.save_pretrained(folder_ / "model");
+  }
+  static Words job(const Words& more = {}) {
+    Words words = {"--model_name_or_path", "model", "--data_dir", "data", "--output_dir", "out", "--num_threads", "1",
+                   "--disable_tqdm"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  testing::ProgramRun run(const Words& words) const {
+    return testing::run_program(SINTER_SST2, words, folder_.path());
+  }
+  /// Exit code 2; the last line on standard error is "sst2: ... `says` ..."; no file is new, gone or changed.
+  void expect_refused(const Words& words, const std::string& says) const {
+    SCOPED_TRACE(says);
+    const std::map<std::string, std::string> before = snapshot(folder_.path());
+    const testing::ProgramRun ended = run(words);
+    EXPECT_EQ(ended.exit_code, 2) << ended.err;
+    ASSERT_TRUE(ended.err.ends_with('\n'));
+    const std::size_t line = ended.err.rfind('\n', ended.err.size() - 2) + 1;  // 0 where there is one line
+    const std::string last = ended.err.substr(line);
+    EXPECT_TRUE(last.starts_with("sst2: ")) << ended.err;
+    EXPECT_NE(last.find(says), std::string::npos) << ended.err;
+    EXPECT_TRUE(snapshot(folder_.path()) == before) << "files were left or changed";
+  }
+
+  testing::ScratchFolder folder_;
+};
+
+// Without this, a job that is refused for some other reason would pass for all of the others.
+TEST_F(Sst2BadInput, TheJobItselfRuns) {
+  const testing::ProgramRun ended = run(job({"--num_train_epochs", "1"}));
+  EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_TRUE(fs::exists(folder_ / "out/model.safetensors"));
+}
+
+TEST_F(Sst2BadInput, Tables) {
+  for (const testing::BadTable& table : testing::bad_tables()) {
+    write(folder_ / "data/train.tsv", table.bytes);
+    expect_refused(job(), "data/" + table.says);
+  }
+}
+
+TEST_F(Sst2BadInput, Configs) {
+  for (const testing::BadConfig& bad : testing::kBadConfigs) {
+    write(folder_ / "model/config.json", bad.json);
+    expect_refused(job(), bad.rule);
+  }
+  for (const testing::BadConfigText& bad : testing::kBadConfigTexts) {
+    write(folder_ / "model/config.json", bad.json);
+    expect_refused(job(), bad.says);
+  }
+}
+
+TEST_F(Sst2BadInput, LyingWeights) {
+  for (const testing::LyingFile& file : testing::LyingFiles()) {
+    write(folder_ / "model/model.safetensors", file.bytes);
+    expect_refused(job(), file.says);
+  }
+}
+
+TEST_F(Sst2BadInput, TruncatedWeights) {
+  const std::string whole = read_file(folder_ / "model/model.safetensors", 1 << 26);
+  for (std::size_t size = 0; size < whole.size(); size += whole.size() / 20 + 1) {
+    write(folder_ / "model/model.safetensors", std::string_view(whole).substr(0, size));
+    expect_refused(job(), "model/model.safetensors");
+  }
+}
+
+TEST_F(Sst2BadInput, WeightsOfAnotherModel) {
+  const struct {
+    const char* json;
+    const char* says;
+  } rows[] = {
+      {R"({"hidden_size": 8})", "the model of config.json needs a floating tensor"},
+      {R"({"num_hidden_layers": 3})", "tensor \"bert.encoder.layer.2.attention.self.query.weight\" is missing"},
+      {R"({"num_hidden_layers": 1})", "config.json and the weights do not belong together"},
+      {R"({"vocab_size": 41})", "the model of config.json needs a floating tensor [41, 16]"},
+      {R"({"num_labels": 3})", "ignore_mismatched_sizes"},
+  };
+  const Json whole = Json::load(folder_ / "model/config.json");
+  for (const auto& row : rows) {
+    Json config = whole;
+    for (const auto& [name, value] : Json::parse(row.json, "row").items()) config.set(name, value);
+    config.save(folder_ / "model/config.json");
+    expect_refused(job(), row.says);
+  }
+}
+
+TEST_F(Sst2BadInput, VocabularyLargerThanTheEmbedding) {
+  fs::remove(folder_ / "model/tokenizer.json");
+  const std::string tokens = read_file(folder_ / "model/vocab.txt", 1 << 20);
+  write(folder_ / "model/vocab.txt", tokens + "onemore\n");
+  expect_refused(job(), "vocab_size");
+  write(folder_ / "model/vocab.txt", "");
+  expect_refused(job(), "vocabulary is empty");
+  write(folder_ / "model/vocab.txt", tokens + "good\n");
+  expect_refused(job(), "good");
+}
+
+TEST_F(Sst2BadInput, WhatIsNotThere) {
+  expect_refused({"--model_name_or_path", "nowhere/bert", "--data_dir", "data", "--output_dir", "out"},
+                 "hf download nowhere/bert");
+  expect_refused({"--model_name_or_path", "model", "--data_dir", "nowhere", "--output_dir", "out"},
+                 "data_dir nowhere does not exist");
+  fs::remove(folder_ / "data/dev.tsv");
+  expect_refused(job(), "there is no split \"validation\"");
+  fs::remove(folder_ / "model/model.safetensors");
+  expect_refused(job(), "model.safetensors");
+}
+
+TEST_F(Sst2BadInput, CommandLines) {
+  for (const testing::BadCommandLine& bad : testing::bad_command_lines()) expect_refused(bad.words, bad.says);
+  for (const testing::BadConfigFile& bad : testing::kBadConfigFiles) {
+    write(folder_ / "args.json", bad.json);
+    expect_refused({"--config", "args.json"}, bad.says);
+  }
+}
+
+// Each rule of the arguments, as a file of --config; JSON has no word for what is not finite.
+TEST_F(Sst2BadInput, Arguments) {
+  int tried = 0;
+  for (const testing::ArgumentsChange& row : testing::kRefusedArguments) {
+    TrainingArguments args;
+    args.output_dir = "out";
+    row.change(args);
+    const std::string says = row.says;
+    if (says.find(" is nan") != std::string::npos || says.find(" is inf") != std::string::npos) continue;
+    Json json = args.to_json();
+    json.set("model_name_or_path", "model");
+    json.set("data_dir", "data");
+    json.save(folder_ / "args.json");
+    expect_refused({"--config", "args.json"}, says);
+    ++tried;
+  }
+  EXPECT_GE(tried, 40);
+}
+
+TEST_F(Sst2BadInput, OutputFolders) {
+  write(folder_ / "out/thesis.tex", "mine");
+  expect_refused(job(), "is not empty; choose another one, resume with resume_from_checkpoint, or pass");
+  expect_refused(job({"--resume_from_checkpoint", "true"}), "checkpoint");
+  write(folder_ / "file", "mine");
+  for (const char* name : {"file", "file/out"})
+    expect_refused({"--model_name_or_path", "model", "--data_dir", "data", "--output_dir", name}, "file");
+  fs::create_directory(folder_ / "locked");
+  fs::permissions(folder_ / "locked", fs::perms::owner_read | fs::perms::owner_exec);
+  if (::geteuid() != 0)  // root writes everywhere
+    expect_refused({"--model_name_or_path", "model", "--data_dir", "data", "--output_dir", "locked/out"}, "locked");
+}
+
+TEST_F(Sst2BadInput, SentencesAndPredictFiles) {
+  expect_refused({"--model_name_or_path", "model", "--predict_file", "nowhere.txt"}, "predict_file nowhere.txt");
+  expect_refused({"--model_name_or_path", "model", "--predict_file", "data"}, "predict_file data is no file");
+}
+
+// What is odd and allowed gives the figures of the same table without it.
+TEST_F(Sst2BadInput, OddTablesAreReadAsPlainOnes) {
+  const auto loss = [&](std::string_view dev) {
+    write(folder_ / "data/dev.tsv", dev);
+    const testing::ProgramRun ended = run(job({"--do_eval"}));
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    const Json metrics = Json::load(folder_ / "out/eval_results.json");
+    fs::remove_all(folder_ / "out");
+    return std::pair(metrics["eval_loss"].as<double>(), ended.err);
+  };
+  const auto [plain, silence] = loss("sentence\tlabel\na \"great film\t1\n\t0\nxxx\t1\n");
+  EXPECT_NE(silence.find("1 sentences are empty"), std::string::npos) << silence;
+  const std::string odd = "\xEF\xBB\xBFsentence\tlabel\r\n\r\na \"gre" + std::string(1, '\0') +
+                          "at film\t1\r\n\t0\r\n\n" + std::string(10'000'000, 'x') + "\xFF\t1";
+  const auto [same, said] = loss(odd);
+  EXPECT_EQ(same, plain);
+  EXPECT_NE(said.find("1 lines held bytes that are not UTF-8, which were dropped"), std::string::npos) << said;
+}
+
+}  // namespace
+}  // namespace sinter::train
