@@ -53,6 +53,10 @@ struct CheckpointFolder {
   std::filesystem::path path;
 };
 
+/// Creates output_dir if needed and tries to write in it, so that a run fails before its first step and not at its
+/// first save. Error(usage) names output_dir and the reason.
+void check_output_dir(const std::filesystem::path& output_dir);
+
 /// output_dir/checkpoint-<step>.
 std::filesystem::path checkpoint_folder(const std::filesystem::path& output_dir, std::int64_t step);
 

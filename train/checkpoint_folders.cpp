@@ -2,12 +2,25 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/error.h"
+#include "core/io/files.h"
 #include "core/io/staged_folder.h"
 #include "core/log.h"
 #include "train/best_model.h"
 #include "train/checkpoint.h"
 
 namespace sinter::train {
+
+void check_output_dir(const std::filesystem::path& output_dir) {
+  if (std::filesystem::exists(output_dir) && !std::filesystem::is_directory(output_dir))
+    fail(ErrorCode::usage, "output_dir ", output_dir.string(), " is not a folder; choose another one");
+  try {
+    probe_writable(output_dir);
+  } catch (const Error& error) {
+    fail(ErrorCode::usage, "output_dir ", output_dir.string(), " cannot be written (", error.what(),
+         "); choose another one");
+  }
+}
 
 std::filesystem::path checkpoint_folder(const std::filesystem::path& output_dir, std::int64_t step) {
   return output_dir / ("checkpoint-" + std::to_string(step));

@@ -14,6 +14,7 @@
 #include "data/load_dataset.h"
 #include "data/reviews.h"
 #include "nn/pretrained.h"
+#include "train/checkpoint.h"
 #include "train/command_line.h"
 #include "train/trainer.h"
 
@@ -161,7 +162,9 @@ int fine_tune(train::CommandLine c) {
     eval_set = job.tokenize(splits["validation"], c.max_eval_samples);
   if (args.do_predict) test_set = job.tokenize(splits["test"], c.max_predict_samples);
   describe(c, job, train_set ? train_set->size() : 0, eval_set ? eval_set->size() : 0);
-  if (!args.do_train) {  // the cadences are those of a training
+  if (!args.do_train) {
+    train::check_output_dir(args.output_dir);
+    // The cadences are those of a training.
     c.args.eval_strategy = c.args.save_strategy = "no";
     c.args.save_total_limit.reset();
   }

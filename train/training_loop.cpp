@@ -69,14 +69,12 @@ std::optional<std::filesystem::path> Trainer::find_checkpoint(
 
 std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) {
   const std::filesystem::path folder = parts_.args.output_dir;
-  if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder))
-    fail(ErrorCode::usage, "output_dir ", folder.string(), " is not a folder; choose another one");
   const bool mine = resuming || owns_output_dir_ || parts_.args.overwrite_output_dir;
-  if (!mine && std::filesystem::exists(folder) && !std::filesystem::is_empty(folder))
+  if (!mine && std::filesystem::is_directory(folder) && !std::filesystem::is_empty(folder))
     fail(ErrorCode::usage, "output_dir ", folder.string(),
          " is not empty; choose another one, resume with "
          "resume_from_checkpoint, or pass overwrite_output_dir");
-  probe_writable(folder);
+  check_output_dir(folder);
   auto lock = std::make_unique<FolderLock>(folder);
   remove_leftovers(folder);
   if (!resuming)
