@@ -131,6 +131,9 @@ DatasetDict load_sst2(const std::string& data_dir, bool strict_utf8) {
   const fs::path path = data_dir;
   std::error_code ignored;
   if (!is_there(path)) fail(ErrorCode::not_found, "data_dir ", data_dir, " does not exist; ", kHowToGetSst2);
+  if (path.extension() == ".tsv" && fs::is_regular_file(path, ignored))
+    fail(ErrorCode::not_found, "data_dir ", data_dir, " is one table; data_dir is the folder that holds train.tsv and ",
+         "dev.tsv, or GLUE's SST-2.zip");
   if (!fs::is_directory(path, ignored)) return read_zip(path, strict_utf8);
   for (const fs::path& folder : {path, path / "SST-2"})
     if (has_split(folder)) return read_folder(folder, strict_utf8);

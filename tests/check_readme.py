@@ -12,7 +12,7 @@ def main():
     wrong = 0
     for name, first in EXAMPLES.items():
         program = (ROOT / "train/examples" / name).read_text()
-        body = program[program.index(first):program.rindex("}")]
+        body = program[program.index(first):program.index("\n}", program.index(first)) + 1]
         shown = "".join("    " + line[2:] if line.strip() else line for line in body.splitlines(keepends=True))
         if shown not in readme:
             print(f"README.md does not show train/examples/{name} as it is:\n{shown}")

@@ -70,6 +70,7 @@ if [ $full = yes ]; then
   done
   step avx2_machine bash tests/qemu_avx2.sh build/release
   step main_job bash tests/train/main_job.sh
+  step own_program bash tests/train/own_program.sh
   step flip_backward python3 tests/tools/flip_backward.py
   step fuzz bash tests/fuzz/run.sh 20
 fi

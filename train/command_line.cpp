@@ -56,7 +56,8 @@ class Group {
   }
   /// Values that follow one --name, or several.
   Group& list(const char* names, std::vector<std::string>& values, bool many, const char* help) {
-    app_.add_option(names, values, help)->allow_extra_args(many)->default_str("")->group(title_);
+    CLI::Option* added = app_.add_option(names, values, help)->allow_extra_args(many)->default_str("")->group(title_);
+    if (!many) added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     return *this;
   }
   /// --name, --name=true or --name=false; main's words "--name true" are joined before.
@@ -86,19 +87,19 @@ void add_job_options(CLI::App& app, CommandLine& c) {
       .list("--sentence", c.sentences, false, "Classify this text; may be repeated")
       .option("--predict_file", c.predict_file, "Classify each line of a file; - is standard input");
   Group(app, "Data and model")
-      .option("--data_dir", c.data_dir, "GLUE's SST-2, folder or zip; generated reviews where not given")
+      .option("--data_dir", c.data_dir, "GLUE's SST-2, folder or zip; else generated reviews")
       .option("--model_name_or_path", c.model_name_or_path,
-              "A model's folder or name; a new small BERT for the reviews where not given")
+              "A model's folder or name; reviews: else a new small BERT")
       .option("--max_seq_length", c.max_seq_length, "Longer sentences are cut to this many tokens")
       .flag("--pad_to_max_length", c.pad_to_max_length, "Pad to max_seq_length; else no pad is computed")
       .option("--max_train_samples", c.max_train_samples, "Train on the first N samples")
       .option("--max_eval_samples", c.max_eval_samples, "Evaluate on the first N samples")
       .option("--max_predict_samples", c.max_predict_samples, "Label the first N samples")
       .flag("--ignore_mismatched_sizes", c.ignore_mismatched_sizes,
-            "Start a new classifier where the model's has another number of labels")
+            "New classifier where the model has other labels")
       .list("--label_names", a.label_names, true, "Columns that hold the labels");
   Group(app, "Run")
-      .option("--output_dir", a.output_dir, "Where checkpoints, the model and the metrics go")
+      .option("--output_dir", a.output_dir, "Where all results go; the default is replaced")
       .flag("--overwrite_output_dir", a.overwrite_output_dir, "Accept an output_dir that is not empty")
       .option("--resume_from_checkpoint", a.resume_from_checkpoint, "A checkpoint's folder, or true for the newest")
       .flag("--ignore_data_skip", a.ignore_data_skip, "A resumed run begins its epoch's data anew")
@@ -134,7 +135,7 @@ void add_training_options(CLI::App& app, CommandLine& c) {
       .option("--label_smoothing_factor", a.label_smoothing_factor, "Of the training and evaluation loss")
       .option("--optim", a.optim, "adamw_torch, adamw_torch_fused (the same here) or sgd")
       .option("--optim_args", a.optim_args, "sgd's: momentum=0.9,nesterov=true")
-      .option("--lr_scheduler_type", a.lr_scheduler_type, "linear, cosine, constant, ... (README)")
+      .option("--lr_scheduler_type", a.lr_scheduler_type, "linear, cosine, constant ... (README has all)")
       .json("--lr_scheduler_kwargs", a.lr_scheduler_kwargs, "Of that schedule: {\"num_cycles\": 2}")
       .option("--warmup_steps", a.warmup_steps, "Updates of warm-up; below 1: a share of all")
       .option("--warmup_ratio", a.warmup_ratio, "The older form of such a share");
@@ -154,17 +155,17 @@ void add_cadence_options(CLI::App& app, CommandLine& c) {
             "Skip updates that are not finite; else they end the run")
       .option("--eval_strategy", a.eval_strategy, "no, steps or epoch")
       .option("--evaluation_strategy", a.evaluation_strategy, "The older name")
-      .option("--eval_steps", a.eval_steps, "Updates between two evaluations; logging_steps where not given")
+      .option("--eval_steps", a.eval_steps, "Updates between evaluations; else logging_steps")
       .option("--eval_delay", a.eval_delay, "No evaluation before this update or epoch")
       .flag("--eval_on_start", a.eval_on_start, "Evaluate before the first update")
       .flag("--prediction_loss_only", a.prediction_loss_only, "Evaluate the loss alone")
       .option("--save_strategy", a.save_strategy, "no, steps, epoch or best")
       .option("--save_steps", a.save_steps, "Updates between two checkpoints")
-      .option("--save_total_limit", a.save_total_limit, "Checkpoints that are kept, 0: all; 1 where not given")
+      .option("--save_total_limit", a.save_total_limit, "Checkpoints that are kept, 0: all; else 1")
       .flag("--save_only_model", a.save_only_model, "Checkpoints from which no run resumes")
       .flag("--load_best_model_at_end", a.load_best_model_at_end, "End with the best weights")
       .option("--metric_for_best_model", a.metric_for_best_model, "accuracy, loss, ...")
-      .option("--greater_is_better", a.greater_is_better, "true or false; by the metric's name where not given");
+      .option("--greater_is_better", a.greater_is_better, "true or false; else by the metric's name");
 }
 
 /// CLI11 reads "" as 0 and clamps what does not fit. Throws for a number that is not written out whole and in range.
@@ -185,7 +186,7 @@ void check_written_values(const CLI::App& app) {
              type == "INT"     ? "an integer"
              : type == "UINT"  ? "an integer of at least 0"
              : type == "FLOAT" ? "a number"
-                               : "a value");
+                               : "a text that is not empty");
     }
   }
 }
@@ -200,7 +201,7 @@ void check(const CommandLine& c) {
   if (!c.cpu_isa.empty() && c.cpu_isa != "avx2" && c.cpu_isa != "avx512")
     fail(ErrorCode::usage, "cpu_isa is \"", c.cpu_isa, "\", it must be avx2 or avx512");
   if (c.num_threads < 0 || c.num_threads > kMaxThreads)
-    fail(ErrorCode::usage, "num_threads is ", c.num_threads, ", it must lie between 1 and ", kMaxThreads);
+    fail(ErrorCode::usage, "num_threads is ", c.num_threads, ", it must lie between 1 and ", kMaxThreads, ", or be 0 for all cores");
   if (c.only_classifies()) {
     if (c.model_name_or_path.empty())
       fail(ErrorCode::usage, "to classify sentences give a fine-tuned model as --model_name_or_path");
@@ -251,8 +252,8 @@ std::vector<std::string> joined_flags(const CLI::App& app, int argc, char** argv
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   for (const std::string& word : words)
     if (const std::string name = word.substr(0, word.find('=')); name.starts_with("--"))
-      fail(ErrorCode::usage, name.substr(0, 100), " is no option; the nearest one is ", nearest_name(name, known));
-  fail(ErrorCode::usage, "\"", words.front().substr(0, 100), "\" belongs to no option; sst2 --help lists the options");
+      fail(ErrorCode::usage, name.substr(0, 100), " is no option", nearest_name(name, known), "; sst2 --help lists all");
+  fail(ErrorCode::usage, "\"", words.front().substr(0, 100), "\" belongs to no option (quote a value with spaces); sst2 --help lists the options");
 }
 
 /// The value of an option that must be known before the others are read.
@@ -277,6 +278,7 @@ void for_each_own(CommandLine& c, Visit&& visit) {
   visit("max_eval_samples", c.max_eval_samples);
   visit("max_predict_samples", c.max_predict_samples);
   visit("ignore_mismatched_sizes", c.ignore_mismatched_sizes);
+  visit("sentence", c.sentences);
   visit("predict_file", c.predict_file);
   visit("num_threads", c.num_threads);
   visit("cpu_isa", c.cpu_isa);
@@ -289,6 +291,10 @@ void take(const Json& json, const char* name, T& value) {
 template <class T>
 void take(const Json& json, const char* name, std::optional<T>& value) {
   value = json.get<T>(name);
+}
+
+void take(const Json& json, const char* name, std::vector<std::string>& values) {
+  for (const Json& element : json.elements(name)) values.push_back(element.as<std::string>());
 }
 
 /// Takes these options from a file of --config; the others, which are TrainingArguments', are returned.
@@ -319,11 +325,15 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   try {
     c.args = TrainingArguments::from_json(take_own(json, c), c.args);
   } catch (const Error& error) {
-    fail(error.code(), "in the file of --config: ", error.what());
+    fail(error.code(), *config, ": ", error.what());
   }
 
-  CLI::App app("Fine-tunes BERT for sentence classification. Without options: trains a small BERT on generated reviews.");
+  CLI::App app("Fine-tunes BERT for sentence classification.\n"
+               "Without options: trains a small BERT on generated reviews.");
   app.name("sst2");
+  app.footer("Defaults are those of " + std::string(real_data ? "real data; without --data_dir some differ."
+                                                              : "the generated reviews; with --data_dir some differ:\n"
+                                                                "sst2 --data_dir SST-2 --help shows them."));
   app.option_defaults()->always_capture_default();
   std::string config_again;
   add_job_options(app, c);
@@ -340,12 +350,20 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
     return std::nullopt;
   } catch (const CLI::ExtrasError&) {
     refuse_unknown(app);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string what = error.what();
+    fail(ErrorCode::usage, what.substr(0, what.find(':')), " needs a value after it; sst2 --help lists the options");
   } catch (const CLI::ParseError& error) {
+    check_written_values(app);   // says it better, where it can
     fail(ErrorCode::usage, error.what(), "; sst2 --help lists the options");
   }
   check_written_values(app);
   TrainingArguments& a = c.args;
-  if (!a.do_train && !a.do_eval && !a.do_predict && !c.only_classifies()) a.do_train = a.do_eval = true;
+  if (!a.do_train && !a.do_eval && !a.do_predict && !c.only_classifies()) {
+    for (const char* name : {"--do_train", "--do_eval", "--do_predict"})
+      if (app.count(name) > 0) fail(ErrorCode::usage, name, " is false, and nothing else is asked for");
+    a.do_train = a.do_eval = true;
+  }
   const auto given = [&](const char* name) {
     return json.contains(name) || app.count("--" + std::string(name)) > 0;
   };

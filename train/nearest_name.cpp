@@ -21,12 +21,21 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+constexpr std::size_t kShareOfChanges = 3;
+constexpr std::size_t kShortestPart = 5;
+
 }  // namespace
 
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known) {
-  return *std::min_element(known.begin(), known.end(), [&](const std::string& a, const std::string& b) {
-    return edit_distance(a, name) < edit_distance(b, name);
-  });
+  const std::string_view plain = name.substr(std::min(name.find_first_not_of('-'), name.size()));
+  const auto contains = [&](const std::string& other) { return other.find(plain) != std::string::npos; };
+  const auto distance = [&](const std::string& other) { return edit_distance(other, name); };
+  auto best = std::min_element(known.begin(), known.end(),
+                               [&](const std::string& a, const std::string& b) { return distance(a) < distance(b); });
+  if (best == known.end()) return "";
+  if (distance(*best) * kShareOfChanges > plain.size())
+    best = plain.size() < kShortestPart ? known.end() : std::find_if(known.begin(), known.end(), contains);
+  return best == known.end() ? "" : "; the nearest one is " + *best;
 }
 
 }  // namespace sinter::train

@@ -7,8 +7,9 @@
 
 namespace sinter::train {
 
-/// The one of `known` that is the fewest insertions, deletions and replacements of characters (Levenshtein) away from
-/// `name`; the first among equals. `known` must not be empty.
+/// One of `known` for a message, as "; the nearest one is --learning_rate": one that `name` is a part of, or else the one
+/// that the fewest insertions, deletions and replacements of characters make of it (Levenshtein), the first among
+/// equals. "" where that would change more than a third of the name.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& known);
 
 }  // namespace sinter::train

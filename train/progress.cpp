@@ -1,5 +1,6 @@
 #include "train/progress.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,7 +22,30 @@ std::string clock_text(double seconds) {
   return text;
 }
 
+constexpr int kUsualColumns = 80;
+constexpr int kLongestBar = 30, kShortestBar = 5;
+
 }  // namespace
+
+std::string progress_line(const ProgressView& view, int columns) {
+  const double share = std::min(1.0, static_cast<double>(view.done) / static_cast<double>(view.total));
+  char percent[16], rate[32] = "";
+  std::snprintf(percent, sizeof(percent), " %3.0f%%", std::floor(100 * share));
+  if (view.rate) std::snprintf(rate, sizeof(rate), "  %.1f steps/s", *view.rate);
+  const double left = view.rate ? static_cast<double>(view.total - view.done) / *view.rate : 0;
+  const std::string counts = " " + std::to_string(view.done) + "/" + std::to_string(view.total);
+  const std::string times = "  " + clock_text(view.elapsed) + (view.rate ? "<" + clock_text(left) : "");
+  const auto room = static_cast<std::size_t>(std::max(columns, 0));
+  for (const std::string& rest : {counts + times + rate, counts + times, counts}) {
+    const std::size_t fixed = view.title.size() + std::string_view(percent).size() + 3 + rest.size();   // 3: " [" and "]"
+    if (fixed + kShortestBar > room) continue;
+    const std::size_t length = std::min<std::size_t>(room - fixed, kLongestBar);
+    std::string bar(static_cast<std::size_t>(share * static_cast<double>(length)), '#');
+    bar.resize(length, '.');
+    return view.title + percent + " [" + bar + "]" + rest;
+  }
+  return (view.title + percent + counts).substr(0, room);
+}
 
 Progress::Progress(std::string title, std::int64_t total, bool enabled)
     : title_(std::move(title)),
@@ -36,7 +60,7 @@ void Progress::update(std::int64_t done) {
   if (!shown_) return;
   const auto now = std::chrono::steady_clock::now();
   if (first_ < 0) {  // a resumed run does not start at 0
-    first_ = done - 1;
+    first_ = done;
     start_ = now;
   }
   if (now - last_ < std::chrono::milliseconds(100) && done != total_) return;
@@ -45,15 +69,14 @@ void Progress::update(std::int64_t done) {
 }
 
 void Progress::draw() {
-  constexpr int kWidth = 30;
-  const double share = std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
-  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  const double rate = elapsed > 0 ? static_cast<double>(done_ - first_) / elapsed : 0;
-  std::string bar(static_cast<std::size_t>(share * kWidth), '#');
-  bar.resize(kWidth, '.');
-  std::fprintf(stderr, "\r\033[K%s %3.0f%% [%s] %lld/%lld  %s<%s  %.1f steps/s", title_.c_str(), 100 * share,
-               bar.c_str(), static_cast<long long>(done_), static_cast<long long>(total_), clock_text(elapsed).c_str(),
-               clock_text(rate > 0 ? static_cast<double>(total_ - done_) / rate : 0).c_str(), rate);
+  ProgressView view{.title = title_, .done = done_, .total = total_};
+  view.elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  if (done_ > first_ && view.elapsed > 0) view.rate = static_cast<double>(done_ - first_) / view.elapsed;
+  winsize size{};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  const int columns = known ? size.ws_col : kUsualColumns;
+  // The last column stays free: writing into it makes some terminals begin a new line.
+  std::fprintf(stderr, "\r\033[K%s", progress_line(view, columns - 1).c_str());
   std::fflush(stderr);
 }
 

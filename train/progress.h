@@ -3,11 +3,23 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/io/json.h"
 
 namespace sinter::train {
+
+struct ProgressView {
+  std::string title;
+  std::int64_t done = 0, total = 1;
+  double elapsed = 0;                   ///< seconds
+  std::optional<double> rate;           ///< steps a second; not known before the second step
+};
+
+/// "train  50% [###...] 5/10  00:02<00:02  2.5 steps/s" in at most `columns` characters: the bar gets shorter first, then
+/// rate, times and bar are left out.
+std::string progress_line(const ProgressView& view, int columns);
 
 /// A bar on standard error while that is a terminal, and log lines above it on standard output.
 class Progress {

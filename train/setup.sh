@@ -22,6 +22,6 @@ sinter_setup() {
     fi
     sudo="sudo"
   fi
-  echo "installing:$missing"
+  echo "installing:$missing" >&2
   $sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $sudo $install >/dev/null
 }

@@ -76,6 +76,9 @@ Job::Job(const train::CommandLine& c)
       max_length(std::min(c.max_seq_length, model->config.max_position_embeddings)) {
   if (const std::string warning = nn::check_vocabulary(tokenizer.size(), model->config); !warning.empty())
     log_info(warning);
+  if (max_length < c.max_seq_length)
+    log_info("max_seq_length is " + std::to_string(c.max_seq_length) + ", and the model has " +
+             std::to_string(max_length) + " positions: sentences are cut to those");
 }
 
 data::Dataset Job::tokenize(const data::Dataset& dataset, std::optional<std::int64_t> limit) const {
@@ -84,10 +87,20 @@ data::Dataset Job::tokenize(const data::Dataset& dataset, std::optional<std::int
   });
 }
 
-void describe(const train::CommandLine& c, const Job& job, std::int64_t train_size, std::int64_t eval_size) {
+const data::Dataset& split(const train::CommandLine& c, const data::DatasetDict& splits, const char* name,
+                           const char* file) {
+  if (!splits.contains(name))
+    fail(ErrorCode::not_found, "data_dir ", c.data_dir, " has no ", file, ", the ", name, " split that this run needs");
+  return splits[name];
+}
+
+void describe(const train::CommandLine& c, const Job& job,
+              const std::vector<std::pair<const char*, std::optional<data::Dataset>>>& sets) {
   const Runtime& runtime = Runtime::instance();
-  std::printf("data: %s, %lld training and %lld evaluation samples\n",
-              c.data_dir.empty() ? "generated reviews" : c.data_dir.c_str(), number(train_size), number(eval_size));
+  std::string samples;
+  for (const auto& [name, set] : sets)
+    if (set) samples += ", " + std::to_string(set->size()) + " " + name + " samples";
+  std::printf("data: %s%s\n", c.data_dir.empty() ? "generated reviews" : c.data_dir.c_str(), samples.c_str());
   std::printf("model: BERT, %lld layers, hidden size %lld, %lld parameters; cpu (%s), %d threads\n",
               number(job.model->config.num_hidden_layers), number(job.model->config.hidden_size),
               number(job.model->num_parameters()), runtime.backend(Device::cpu()).description, runtime.num_threads());
@@ -98,8 +111,9 @@ void describe(const train::CommandLine& c, const Job& job, std::int64_t train_si
 int train_model(train::Trainer& trainer, const train::TrainingArguments& args, std::int64_t samples) {
   const train::TrainOutput output = trainer.train(args.resume_from_checkpoint);
   if (output.stopped_by_signal != 0) {
-    std::printf("stopped by signal %d at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
-                output.stopped_by_signal, number(output.global_step), args.output_dir.c_str());
+    std::printf("stopped by %s at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
+                output.stopped_by_signal == SIGINT ? "Ctrl-C" : "SIGTERM", number(output.global_step),
+                args.output_dir.c_str());
     return 128 + output.stopped_by_signal;
   }
   trainer.save_model();
@@ -152,16 +166,20 @@ void write_predictions(train::Trainer& trainer, const Job& job, const data::Data
 
 int fine_tune(train::CommandLine c) {
   const train::TrainingArguments& args = c.args;
-  if (c.overwrites_demonstration) c.args.overwrite_output_dir = true;
+  if (c.overwrites_demonstration) {
+    c.args.overwrite_output_dir = true;
+    if (args.do_train && std::filesystem::exists(std::filesystem::path(args.output_dir) / "config.json"))
+      log_info(args.output_dir + " holds the model of an earlier run, which this one replaces");
+  }
   const data::DatasetDict splits = c.data_dir.empty() ? data::review_dataset({.seed = 42})
                                                       : data::load_dataset("glue", "sst2", {.data_dir = c.data_dir});
   Job job(c);
   std::optional<data::Dataset> train_set, eval_set, test_set;
-  if (args.do_train) train_set = job.tokenize(splits["train"], c.max_train_samples);
+  if (args.do_train) train_set = job.tokenize(split(c, splits, "train", "train.tsv"), c.max_train_samples);
   if (args.do_eval || (args.do_train && args.eval_strategy != "no"))
-    eval_set = job.tokenize(splits["validation"], c.max_eval_samples);
-  if (args.do_predict) test_set = job.tokenize(splits["test"], c.max_predict_samples);
-  describe(c, job, train_set ? train_set->size() : 0, eval_set ? eval_set->size() : 0);
+    eval_set = job.tokenize(split(c, splits, "validation", "dev.tsv"), c.max_eval_samples);
+  if (args.do_predict) test_set = job.tokenize(split(c, splits, "test", "test.tsv"), c.max_predict_samples);
+  describe(c, job, {{"training", train_set}, {"evaluation", eval_set}, {"prediction", test_set}});
   if (!args.do_train) {
     train::check_output_dir(args.output_dir);
     // The cadences are those of a training.
@@ -199,13 +217,15 @@ int classify(const train::CommandLine& c) {
     const std::vector<std::string> lines = lines_of(std::cin);
     sentences.insert(sentences.end(), lines.begin(), lines.end());
   } else if (!c.predict_file.empty()) {
-    if (!std::filesystem::is_regular_file(c.predict_file))
+    if (!std::filesystem::exists(c.predict_file) || std::filesystem::is_directory(c.predict_file))
       fail(ErrorCode::not_found, "predict_file ", c.predict_file, " is no file; give one with a sentence a line, or -");
     std::ifstream file(c.predict_file, std::ios::binary);
     if (!file) fail(ErrorCode::io, "predict_file ", c.predict_file, " cannot be read");
     const std::vector<std::string> lines = lines_of(file);
     sentences.insert(sentences.end(), lines.begin(), lines.end());
   }
+  if (sentences.empty())
+    fail(ErrorCode::bad_input, "predict_file ", c.predict_file, " has no line; give one sentence a line");
   Job job(c);
   const data::Dataset dataset =
       job.tokenize(data::Dataset(data::Columns{{"sentence", data::Column(sentences)}}), std::nullopt);
@@ -251,8 +271,8 @@ int main(int argc, char** argv) {
   try {
     const int code = run(argc, argv);
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-    std::fprintf(stderr, "sst2: the run is complete, but standard output could not be written\n");
-    return 1;
+    std::fprintf(stderr, "sst2: standard output could not be written\n");
+    return code != 0 ? code : 1;
   } catch (const Error& error) {
     std::fprintf(stderr, "sst2: %s\n", error.what());
     return exit_code(error.code());

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the main job. Options are those of `sst2 --help`; without any, a small BERT
-# learns generated reviews in a few minutes on a CPU.
+# learns generated reviews in less than a minute on a CPU.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$here/train/setup.sh"
 sinter_setup
 log="$here/build/release.log"
 mkdir -p "$here/build"
-echo "building (log: build/release.log)" >&2
+echo "building sst2, which takes minutes the first time (log: $log)" >&2
 (cd "$here" && cmake --preset release && cmake --build --preset release --target sst2) >"$log" 2>&1 || {
   tail -n 40 "$log" >&2
   exit 1

@@ -1,6 +1,7 @@
 #include "train/stop_signal.h"
 
 #include <csignal>
+#include <string_view>
 #include <unistd.h>
 
 namespace sinter::train {
@@ -9,9 +10,16 @@ namespace {
 volatile std::sig_atomic_t g_received = 0;
 struct sigaction g_before_int, g_before_term;
 
+/// What a handler may do: write() only. Nobody can be told that it failed.
+void say(std::string_view sentence) { [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, sentence.data(), sentence.size()); }
+
 void on_signal(int number) {
-  if (g_received != 0) _exit(128 + number);
+  if (g_received != 0) {
+    say("\nsinter: ended at once, without a checkpoint\n");
+    _exit(128 + number);
+  }
   g_received = number;
+  say("\nsinter: stopping after this step, with a checkpoint; the same signal again ends the run at once\n");
 }
 
 }  // namespace

@@ -56,6 +56,16 @@ double flos_per_token(const nn::Module& model) {
   return 6 * static_cast<double>(parameters);
 }
 
+/// False for a folder in which a run began and saved nothing: its lock and its staging folders do not count.
+bool holds_results(const std::filesystem::path& folder) {
+  if (!std::filesystem::is_directory(folder)) return false;
+  const auto counts = [](const std::filesystem::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    return name != ".lock" && !name.starts_with(".tmp-");
+  };
+  return std::any_of(std::filesystem::directory_iterator(folder), {}, counts);
+}
+
 }  // namespace
 
 std::optional<std::filesystem::path> Trainer::find_checkpoint(
@@ -70,7 +80,7 @@ std::optional<std::filesystem::path> Trainer::find_checkpoint(
 std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) {
   const std::filesystem::path folder = parts_.args.output_dir;
   const bool mine = resuming || owns_output_dir_ || parts_.args.overwrite_output_dir;
-  if (!mine && std::filesystem::is_directory(folder) && !std::filesystem::is_empty(folder))
+  if (!mine && holds_results(folder))
     fail(ErrorCode::usage, "output_dir ", folder.string(),
          " is not empty; choose another one, resume with "
          "resume_from_checkpoint, or pass overwrite_output_dir");
@@ -152,6 +162,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   bool stopped = false;
   if (checkpoint) {
     load_checkpoint(*checkpoint, run.parts());
+    log_info("resuming from " + checkpoint->string() + ", at step " + std::to_string(state_.global_step));
     stopped = resume(run);
   }
   state_.num_train_epochs = run.plan.num_train_epochs;

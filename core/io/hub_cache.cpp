@@ -142,7 +142,8 @@ fs::path resolve_pretrained(const std::string& name_or_path, Names needed_files,
   const fs::path folder = with_home(name_or_path);
   if (is_folder(folder)) {
     if (has_any(folder, needed_files)) return folder;
-    fail(ErrorCode::not_found, "the folder ", folder.string(), " has no ", listed(needed_files));
+    fail(ErrorCode::not_found, "the folder ", folder.string(), " has no ", listed(needed_files),
+         "; copy it from where the model came");
   }
   std::error_code unreadable;
   if (fs::exists(folder, unreadable))

@@ -163,7 +163,7 @@ TEST_F(Sst2BadInput, WhatIsNotThere) {
   expect_refused({"--model_name_or_path", "model", "--data_dir", "nowhere", "--output_dir", "out"},
                  "data_dir nowhere does not exist");
   fs::remove(folder_ / "data/dev.tsv");
-  expect_refused(job(), "there is no split \"validation\"");
+  expect_refused(job(), "data_dir data has no dev.tsv, the validation split");
   fs::remove(folder_ / "model/model.safetensors");
   expect_refused(job(), "model.safetensors");
 }
@@ -214,6 +214,8 @@ TEST_F(Sst2BadInput, OutputFolders) {
 }
 
 TEST_F(Sst2BadInput, SentencesAndPredictFiles) {
+  write(folder_ / "empty.txt", "");
+  expect_refused({"--model_name_or_path", "model", "--predict_file", "empty.txt"}, "predict_file empty.txt has no line");
   expect_refused({"--model_name_or_path", "model", "--predict_file", "nowhere.txt"}, "predict_file nowhere.txt");
   expect_refused({"--model_name_or_path", "model", "--predict_file", "data"}, "predict_file data is no file");
 }

@@ -2,6 +2,7 @@
 // a folder or in Hugging Face's cache.
 #include <cstdio>
 
+#include "core/error.h"
 #include "data/auto_tokenizer.h"
 #include "data/load_dataset.h"
 #include "nn/pretrained.h"
@@ -9,7 +10,7 @@
 
 using namespace sinter;
 
-int main() {
+int main() try {
   auto dataset = data::load_dataset("glue", "sst2", {.data_dir = "SST-2"});
   auto tokenizer = data::AutoTokenizer::from_pretrained("bert-base-uncased");
   auto tokenized = dataset.map([&](const data::Batch& batch) {
@@ -38,4 +39,7 @@ int main() {
   auto results = trainer.evaluate();
   trainer.save_model();
   std::printf("accuracy: %.4f\n", results.at("eval_accuracy"));
+} catch (const Error& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 2;
 }
