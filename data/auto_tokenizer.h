@@ -7,6 +7,10 @@
 
 namespace sinter::data {
 
+/// Every file of a folder that from_pretrained may take a part of the tokenizer from.
+inline constexpr const char* kTokenizerFiles[] = {"tokenizer.json", "vocab.txt", "tokenizer_config.json",
+                                                  "special_tokens_map.json", "added_tokens.json"};
+
 class AutoTokenizer {
  public:
   /// The tokenizer of a folder, or of a name in HF's cache (core/io/hub_cache.h says where that is, and gives the

@@ -1,5 +1,6 @@
 #include "train/best_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -34,13 +35,16 @@ bool keeps_best_model(const TrainingArguments& args) {
 }
 
 std::vector<std::int64_t> surplus_checkpoints(std::span<const std::int64_t> steps, std::int64_t limit,
-                                              std::optional<std::int64_t> best) {
+                                              std::int64_t current, std::optional<std::int64_t> best) {
+  if (limit <= 0) return {};
+  std::vector<std::int64_t> by_worth(steps.begin(), steps.end());   // the least first
+  std::stable_partition(by_worth.begin(), by_worth.end(), [&](std::int64_t step) { return step > current; });
   std::vector<std::int64_t> surplus;
-  if (limit <= 0) return surplus;
   auto left = static_cast<std::int64_t>(steps.size());
-  for (std::size_t i = 0; i + 1 < steps.size() && left > limit; ++i) {
-    if (steps[i] == best) continue;
-    surplus.push_back(steps[i]);
+  for (const std::int64_t step : by_worth) {
+    if (left <= limit) break;
+    if (step == current || step == best) continue;
+    surplus.push_back(step);
     --left;
   }
   return surplus;

@@ -28,9 +28,10 @@ bool update_best_metric(const TrainingArguments& args, const Metrics& metrics, T
 /// metric that is reported and the weights that are loaded belong together.
 bool keeps_best_model(const TrainingArguments& args);
 
-/// The steps to delete, from ascending `steps` of the checkpoints that are there: the oldest beyond `limit`, but never
-/// the last nor the best. A limit of 0 or less keeps all.
+/// The steps to delete, from ascending `steps` of the checkpoints that are there, beyond `limit`: first those behind
+/// `current`, the one just saved, which stem from a run that this one has left; then the oldest. Never the current nor
+/// the best. A limit of 0 or less keeps all.
 std::vector<std::int64_t> surplus_checkpoints(std::span<const std::int64_t> steps, std::int64_t limit,
-                                              std::optional<std::int64_t> best);
+                                              std::int64_t current, std::optional<std::int64_t> best);
 
 }  // namespace sinter::train

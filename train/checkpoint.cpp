@@ -8,13 +8,14 @@
 #include "core/io/staged_folder.h"
 #include "core/log.h"
 #include "core/runtime/runtime.h"
+#include "data/auto_tokenizer.h"
 #include "nn/bert.h"
 #include "train/weights.h"
 
 namespace sinter::train {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 2;
+constexpr std::int64_t kFormatVersion = 3;
 constexpr JsonStyle kSorted{.sort_keys = true};
 
 /// SHA-256 of all columns but texts, in hexadecimal.
@@ -134,6 +135,16 @@ void check_whole(const std::filesystem::path& folder) {
     fail(ErrorCode::bad_input, "Can't find a valid checkpoint at ", folder.string(), ": ", faults.front());
 }
 
+/// Makes room for a checkpoint: a broken one that was passed over, or one in which somebody put files, is not deleted.
+void move_aside_what_is_not_ours(const std::filesystem::path& folder) {
+  const std::string reason = why_not_replaced(folder);
+  if (reason.empty()) return;
+  std::filesystem::path aside = folder.string() + ".aside";
+  for (int i = 2; std::filesystem::exists(aside); ++i) aside = folder.string() + ".aside-" + std::to_string(i);
+  std::filesystem::rename(folder, aside);
+  log_info(reason + ": moved to " + aside.string());
+}
+
 /// Calls write(name, content) for what stands beside the weights.
 template <class Write>
 void write_small_files(const nn::Module& model, const data::BertTokenizer* tokenizer, const TrainingArguments& args,
@@ -147,12 +158,14 @@ void write_small_files(const nn::Module& model, const data::BertTokenizer* token
 
 }  // namespace
 
-void save_checkpoint(const std::filesystem::path& path, const RunParts& run) {
+void save_checkpoint(const std::filesystem::path& path, const RunParts& run, bool only_model) {
+  check_finite(run.model);
+  move_aside_what_is_not_ours(path);
   StagedFolder folder(path);
   write_small_files(run.model, run.tokenizer, run.args,
                     [&](const std::string& name, const std::string& content) { folder.write(name, content); });
   folder.write("model.safetensors", [&](OutputFile& out) { write_weights(run.model, out); });
-  if (!run.args.save_only_model) {
+  if (!only_model) {
     folder.write("optimizer.safetensors", [&](OutputFile& out) { write_optimizer(run.optimizer, out); });
     folder.write("sinter_state.json", sinter_state(run).dump() + "\n");
   }
@@ -172,10 +185,12 @@ void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
   check_same_run(state_file, state.at("run"), run_facts(run));
   announce_changes(Json::load(folder / "training_args.json"), run.args.to_json(), state.get<std::string>("cpu"));
   read_weights(run.model, folder / "model.safetensors");
-  read_optimizer(run.optimizer, folder / "optimizer.safetensors", state.get<std::int64_t>("optimizer_steps", 0));
+  read_optimizer(run.optimizer, folder / "optimizer.safetensors", state.get<std::int64_t>("optimizer_steps", 0, (std::int64_t{1} << 32) - 1));
   if (run.plateau != nullptr && !state.at("plateau").is_null()) run.plateau->load_state(state.at("plateau"));
   run.state.read_hf_json(Json::load(folder / "trainer_state.json"));
   run.state.read_sinter_json(state.at("state"));
+  if (run.state.samples_in_epoch > run.dataset.size())
+    state.at("state").refuse("samples_in_epoch", "be at most " + std::to_string(run.dataset.size()));
 }
 
 void load_checkpoint_weights(const std::filesystem::path& folder, nn::Module& model) {
@@ -185,7 +200,14 @@ void load_checkpoint_weights(const std::filesystem::path& folder, nn::Module& mo
 
 void save_model(const std::filesystem::path& folder, const nn::Module& model, const data::BertTokenizer* tokenizer,
                 const TrainingArguments& args) {
+  check_finite(model);
   create_folders(folder);
+  if (tokenizer != nullptr) {
+    const auto files = tokenizer->pretrained_files();
+    for (const char* name : data::kTokenizerFiles)
+      if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.first == name; }))
+        std::filesystem::remove(folder / name);
+  }
   write_file_atomically(folder / "model.safetensors", [&](OutputFile& out) { write_weights(model, out); });
   write_small_files(model, tokenizer, args, [&](const std::string& name, const std::string& content) {
     write_file_atomically(folder / name, content);

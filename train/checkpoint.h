@@ -30,9 +30,10 @@ struct RunParts {
 
 /// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's
 /// schema), training_args.json, sinter_state.json, manifest.json (sizes and SHA-256 of the others); with
-/// save_only_model no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into
-/// place: a reader sees all of it or nothing.
-void save_checkpoint(const std::filesystem::path& folder, const RunParts& run);
+/// `only_model` no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into
+/// place: a reader sees all of it or nothing. What stands there and is not ours is moved aside, with a line that says so.
+/// Error(diverged) when a weight is inf or NaN: then nothing is written.
+void save_checkpoint(const std::filesystem::path& folder, const RunParts& run, bool only_model);
 
 /// Reads a checkpoint into `run`. Error(bad_input) when a file is missing or fails its checksum or the model differs,
 /// Error(usage) when the run's seeds, its sampling or its data set differ (both values named) or the checkpoint holds
@@ -44,7 +45,7 @@ void load_checkpoint(const std::filesystem::path& folder, const RunParts& run);
 void load_checkpoint_weights(const std::filesystem::path& folder, nn::Module& model);
 
 /// Saves the model alone (config.json of a BERT, model.safetensors, the tokenizer's files, training_args.json), so that
-/// HF's tools and sinter open the folder.
+/// HF's tools and sinter open the folder. Files of another tokenizer go. Error(diverged) as above.
 void save_model(const std::filesystem::path& folder, const nn::Module& model, const data::BertTokenizer* tokenizer,
                 const TrainingArguments& args);
 
@@ -54,7 +55,8 @@ struct CheckpointFolder {
 };
 
 /// Creates output_dir if needed and tries to write in it, so that a run fails before its first step and not at its
-/// first save. Error(usage) names output_dir and the reason.
+/// first save, and looks for folders in the place of files that it will write. Error(usage) names output_dir and the
+/// reason.
 void check_output_dir(const std::filesystem::path& output_dir);
 
 /// output_dir/checkpoint-<step>.
@@ -67,8 +69,11 @@ std::vector<CheckpointFolder> list_checkpoints(const std::filesystem::path& outp
 /// is none.
 std::optional<std::filesystem::path> newest_valid_checkpoint(const std::filesystem::path& output_dir);
 
-/// Deletes what surplus_checkpoints (train/best_model.h) names. Each victim is renamed first, so that a kill leaves no
-/// half checkpoint.
-void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit, std::optional<std::int64_t> best);
+/// Deletes what surplus_checkpoints (train/best_model.h) names.
+void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit, std::int64_t current,
+                        std::optional<std::int64_t> best);
+
+/// Deletes a checkpoint, as long as it holds nothing but what its manifest lists; else a line says why it stays.
+void remove_checkpoint(const std::filesystem::path& folder);
 
 }  // namespace sinter::train

@@ -20,6 +20,10 @@ void check_output_dir(const std::filesystem::path& output_dir) {
     fail(ErrorCode::usage, "output_dir ", output_dir.string(), " cannot be written (", error.what(),
          "); choose another one");
   }
+  for (const char* file : {"config.json", "model.safetensors", "trainer_state.json", "all_results.json"})
+    if (std::filesystem::is_directory(output_dir / file))
+      fail(ErrorCode::usage, "output_dir ", output_dir.string(), " has a folder ", file,
+           " where a file of this name will be written; choose another one");
 }
 
 std::filesystem::path checkpoint_folder(const std::filesystem::path& output_dir, std::int64_t step) {
@@ -36,7 +40,8 @@ std::vector<CheckpointFolder> list_checkpoints(const std::filesystem::path& outp
     std::int64_t step = -1;
     const char* end = name.data() + name.size();
     const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
-    if (error == std::errc{} && stop == end && step >= 0) found.push_back({step, entry.path()});
+    const bool ours = error == std::errc{} && stop == end && step >= 0 && name == checkpoint_folder("", step);
+    if (ours) found.push_back({step, entry.path()});
   }
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
   return found;
@@ -52,15 +57,16 @@ std::optional<std::filesystem::path> newest_valid_checkpoint(const std::filesyst
   return std::nullopt;
 }
 
-void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit, std::optional<std::int64_t> best) {
+void remove_checkpoint(const std::filesystem::path& folder) {
+  if (const std::string reason = remove_staged(folder); !reason.empty()) log_info("an old checkpoint stays: " + reason);
+}
+
+void rotate_checkpoints(const std::filesystem::path& output_dir, std::int64_t limit, std::int64_t current,
+                        std::optional<std::int64_t> best) {
   std::vector<std::int64_t> steps;
   for (const CheckpointFolder& folder : list_checkpoints(output_dir)) steps.push_back(folder.step);
-  for (const std::int64_t step : surplus_checkpoints(steps, limit, best)) {
-    const std::filesystem::path victim = checkpoint_folder(output_dir, step);
-    const std::filesystem::path trash = output_dir / (".tmp-trash-" + victim.filename().string());
-    std::filesystem::rename(victim, trash);
-    std::filesystem::remove_all(trash);
-  }
+  for (const std::int64_t step : surplus_checkpoints(steps, limit, current, best))
+    remove_checkpoint(checkpoint_folder(output_dir, step));
 }
 
 }  // namespace sinter::train

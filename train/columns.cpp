@@ -44,7 +44,12 @@ data::Dataset model_columns(const char* what, const data::Dataset& given, const 
   if (!given.has_column("input_ids"))
     fail(ErrorCode::usage, what, " has the columns ", joined(given.column_names()),
          ", and the model reads input_ids; map a tokenizer over it first");
+  if (args.label_names.size() > 1)
+    fail(ErrorCode::usage, "label_names has ", args.label_names.size(), " columns (", joined(args.label_names),
+         "), and this model has one label a sample; name one, or give compute_loss");
   std::vector<std::string> labels = label_columns(args, given);
+  if (labels.size() == 1 && given.column(labels[0]).is_text())
+    fail(ErrorCode::usage, what, ": the column ", labels[0], " of label_names holds texts, and labels are integers");
   data::Dataset dataset = given;
   if (labels.size() == 1 && labels[0] != "label" && labels[0] != "labels" && labels[0] != "label_ids") {
     std::vector<std::string> others;

@@ -168,7 +168,13 @@ void add_cadence_options(CLI::App& app, CommandLine& c) {
       .option("--greater_is_better", a.greater_is_better, "true or false; else by the metric's name");
 }
 
-/// CLI11 reads "" as 0 and clamps what does not fit. Throws for a number that is not written out whole and in range.
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char ch) { return std::tolower(ch); });
+  return text;
+}
+
+/// CLI11 reads "" as 0, clamps what does not fit and takes numbers for truths. Throws for a number that is not written out
+/// whole and in range, and for a truth that is not true or false.
 void check_written_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string type = option->get_type_name();
@@ -181,6 +187,10 @@ void check_written_values(const CLI::App& app) {
       if (type == "INT") read = std::from_chars(begin, end, integer);
       if (type == "UINT") read = std::from_chars(begin, end, natural);
       if (type == "FLOAT") read = std::from_chars(begin, end, real);
+      const bool is_truth = type == "BOOLEAN" || option->get_expected_max() == 0;
+      const std::string truth = lower_case(text);
+      if (is_truth && truth != "true" && truth != "false")
+        fail(ErrorCode::usage, option->get_name(), " is \"", text.substr(0, 100), "\", it must be true or false");
       if (text.empty() || read.ptr != end || read.ec != std::errc{})
         fail(ErrorCode::usage, option->get_name(), " is \"", text.substr(0, 100), "\", it must be ",
              type == "INT"     ? "an integer"
@@ -233,8 +243,7 @@ void withdraw_defaults(const std::function<bool(const char* name)>& given, Train
 std::vector<std::string> joined_flags(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> words;
   for (int i = 1; i < argc; ++i) {
-    std::string word = argv[i];
-    std::transform(word.begin(), word.end(), word.begin(), [](unsigned char ch) { return std::tolower(ch); });
+    const std::string word = lower_case(argv[i]);
     const CLI::Option* before = words.empty() ? nullptr : app.get_option_no_throw(words.back());
     const bool is_flag = before != nullptr && before->get_expected_max() == 0 && words.back().starts_with("--");
     if (is_flag && (word == "true" || word == "false"))
@@ -254,6 +263,16 @@ std::vector<std::string> joined_flags(const CLI::App& app, int argc, char** argv
     if (const std::string name = word.substr(0, word.find('=')); name.starts_with("--"))
       fail(ErrorCode::usage, name.substr(0, 100), " is no option", nearest_name(name, known), "; sst2 --help lists all");
   fail(ErrorCode::usage, "\"", words.front().substr(0, 100), "\" belongs to no option (quote a value with spaces); sst2 --help lists the options");
+}
+
+/// Throws for an option of the command line that has no part in classifying sentences.
+void refuse_what_classifying_ignores(const CLI::App& app) {
+  static const std::set<std::string> used = {"sentence", "predict_file", "model_name_or_path", "max_seq_length", "config",
+                                             "per_device_eval_batch_size", "num_threads", "cpu_isa",
+                                             "use_cpu", "full_determinism", "disable_tqdm"};
+  for (const CLI::Option* option : app.get_options())
+    if (option->count() > 0 && !option->get_lnames().empty() && !used.contains(option->get_lnames().front()))
+      fail(ErrorCode::usage, option->get_name(), " has no part in classifying sentences; leave it out");
 }
 
 /// The value of an option that must be known before the others are read.
@@ -319,6 +338,7 @@ bool CommandLine::only_classifies() const {
 std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   CommandLine c;
   const std::optional<std::string> config = find_word(argc, argv, "--config");
+  if (config && config->empty()) fail(ErrorCode::usage, "--config is empty; give it a JSON file");
   const Json json = config ? Json::load(*config) : Json::object();
   const bool real_data = find_word(argc, argv, "--data_dir").has_value() || json.contains("data_dir");
   c.args = real_data ? sst2_defaults() : review_defaults();
@@ -351,14 +371,17 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   } catch (const CLI::ExtrasError&) {
     refuse_unknown(app);
   } catch (const CLI::ArgumentMismatch& error) {
-    const std::string what = error.what();
-    fail(ErrorCode::usage, what.substr(0, what.find(':')), " needs a value after it; sst2 --help lists the options");
+    const std::string what = error.what(), name = what.substr(0, what.find(':'));
+    if (what.find("At Most") != std::string::npos) fail(ErrorCode::usage, name, " is given more than once");
+    fail(ErrorCode::usage, name, " needs a value after it; sst2 --help lists the options");
   } catch (const CLI::ParseError& error) {
     check_written_values(app);   // says it better, where it can
     fail(ErrorCode::usage, error.what(), "; sst2 --help lists the options");
   }
   check_written_values(app);
   TrainingArguments& a = c.args;
+  for (const char* truth : {"true", "false"})
+    if (a.resume_from_checkpoint && lower_case(*a.resume_from_checkpoint) == truth) a.resume_from_checkpoint = truth;
   if (!a.do_train && !a.do_eval && !a.do_predict && !c.only_classifies()) {
     for (const char* name : {"--do_train", "--do_eval", "--do_predict"})
       if (app.count(name) > 0) fail(ErrorCode::usage, name, " is false, and nothing else is asked for");
@@ -367,6 +390,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   const auto given = [&](const char* name) {
     return json.contains(name) || app.count("--" + std::string(name)) > 0;
   };
+  if (c.only_classifies()) refuse_what_classifying_ignores(app);
   withdraw_defaults(given, a);
   c.overwrites_demonstration = c.data_dir.empty() && !given("output_dir");
   a.validate();

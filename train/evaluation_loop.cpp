@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "train/best_model.h"
 #include "train/columns.h"
+#include "train/stop_signal.h"
 #include "train/trainer.h"
 
 namespace sinter::train {
@@ -33,6 +34,9 @@ class EvalMode {
   bool before_;
 };
 
+/// Thrown inside an evaluation that a signal breaks off.
+struct Stopped {};
+
 void append(std::vector<Predictions>& outputs, const Tensors& logits) {
   if (outputs.empty()) outputs.resize(logits.size());
   if (outputs.size() != logits.size())
@@ -41,6 +45,18 @@ void append(std::vector<Predictions>& outputs, const Tensors& logits) {
 }
 
 }  // namespace
+
+std::optional<Metrics> Trainer::evaluate_unless_stopped() {
+  try {
+    stops_evaluations_ = true;
+    Metrics metrics = evaluate();
+    stops_evaluations_ = false;
+    return metrics;
+  } catch (const Stopped&) {
+    stops_evaluations_ = false;
+    return std::nullopt;
+  }
+}
 
 Metrics Trainer::evaluate(const std::string& metric_key_prefix) {
   if (!parts_.eval_dataset) fail(ErrorCode::usage, "evaluate() needs an eval_dataset");
@@ -82,6 +98,7 @@ PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std
   std::optional<double> loss;
   std::int64_t steps = 0;
   for (std::size_t at = 0; at < order.size(); at += batch_size, ++steps) {
+    if (stops_evaluations_ && StopSignal::received() != 0) throw Stopped{};
     const std::span<const std::int64_t> rows = std::span(order).subspan(at, std::min(batch_size, order.size() - at));
     const data::CollatedBatch batch = collate(dataset, rows, 0);
     const LossInputs inputs{batch, dataset, rows, 1};

@@ -1,13 +1,20 @@
 // sst2: fine-tunes BERT on SST-2, or on generated reviews where there is no data; evaluates, predicts and classifies.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 
 #include "core/error.h"
 #include "core/io/files.h"
+#include "core/io/shown.h"
 #include "core/log.h"
 #include "core/runtime/runtime.h"
 #include "data/auto_tokenizer.h"
@@ -81,8 +88,33 @@ Job::Job(const train::CommandLine& c)
              std::to_string(max_length) + " positions: sentences are cut to those");
 }
 
+/// The class that the model means by each of SST-2's, where both names are among its own (run_glue's rule), else the same
+/// number: a model that was trained elsewhere may count POSITIVE first.
+std::vector<std::int64_t> class_numbers(const nn::BertConfig& config) {
+  std::vector<std::int64_t> numbers;
+  for (const std::string_view name : {"negative", "positive"})
+    for (const auto& [number, label] : config.id2label)
+      if (std::equal(label.begin(), label.end(), name.begin(), name.end(),
+                     [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == b; }))
+        numbers.push_back(number);
+  return numbers.size() == 2 ? numbers : std::vector<std::int64_t>{0, 1};
+}
+
+/// The labels as the model counts them; -1 (unknown) stays.
+data::Dataset with_labels_of(const nn::BertConfig& config, const data::Dataset& dataset) {
+  const std::vector<std::int64_t> numbers = class_numbers(config);
+  if (numbers[0] == 0 || !dataset.has_column("label")) return dataset;
+  log_info("labels are numbered as the model does: " + config.label_name(0) + ", " + config.label_name(1));
+  return dataset.map([&](const data::Batch& batch) {
+    std::vector<std::int64_t> labels;
+    for (const std::int64_t label : batch.integers("label"))
+      labels.push_back(label < 0 ? label : numbers[static_cast<std::size_t>(label)]);
+    return data::Columns{{"label", data::Column(std::move(labels))}};
+  });
+}
+
 data::Dataset Job::tokenize(const data::Dataset& dataset, std::optional<std::int64_t> limit) const {
-  return dataset.take(limit.value_or(dataset.size())).map([&](const data::Batch& batch) {
+  return with_labels_of(model->config, dataset.take(limit.value_or(dataset.size()))).map([&](const data::Batch& batch) {
     return tokenizer(batch.text("sentence"), {.truncation = true, .max_length = max_length});
   });
 }
@@ -107,13 +139,26 @@ void describe(const train::CommandLine& c, const Job& job,
   std::fflush(stdout);
 }
 
+/// A model inside of output_dir would go with the checkpoints of the run that is replaced.
+void check_source_survives(const std::string& model, const std::filesystem::path& output_dir) {
+  if (!std::filesystem::is_directory(model) || !std::filesystem::is_directory(output_dir)) return;
+  const std::string source = std::filesystem::canonical(model), target = std::filesystem::canonical(output_dir);
+  if (source.starts_with(target + "/"))
+    fail(ErrorCode::usage, "model_name_or_path ", model, " lies in output_dir ", output_dir.string(),
+         ", whose checkpoints this run replaces; choose another output_dir");
+}
+
 /// The exit code of a run that a signal stopped, else 0.
-int train_model(train::Trainer& trainer, const train::TrainingArguments& args, std::int64_t samples) {
-  const train::TrainOutput output = trainer.train(args.resume_from_checkpoint);
+int train_model(train::Trainer& trainer, const std::optional<std::string>& checkpoint, std::int64_t samples) {
+  const train::TrainOutput output = trainer.train(checkpoint);
   if (output.stopped_by_signal != 0) {
-    std::printf("stopped by %s at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
-                output.stopped_by_signal == SIGINT ? "Ctrl-C" : "SIGTERM", number(output.global_step),
-                args.output_dir.c_str());
+    const char* signal = output.stopped_by_signal == SIGINT ? "Ctrl-C" : strsignal(output.stopped_by_signal);
+    if (output.global_step == 0) {
+      std::printf("stopped by %s before the first step\n", signal);
+    } else {
+      std::printf("stopped by %s at step %lld; checkpoint saved in %s, go on with --resume_from_checkpoint true\n",
+                  signal, number(output.global_step), trainer.args().output_dir.c_str());
+    }
     return 128 + output.stopped_by_signal;
   }
   trainer.save_model();
@@ -139,6 +184,7 @@ struct Answer {
 };
 
 std::vector<Answer> classified(train::Trainer& trainer, const data::Dataset& dataset, std::int64_t num_labels) {
+  if (num_labels < 2) fail(ErrorCode::usage, "the model has one output, a regression's; classes need at least two");
   const std::vector<float> logits = trainer.predict(dataset).predictions;
   const auto labels = static_cast<std::size_t>(num_labels);
   std::vector<Answer> answers;
@@ -152,13 +198,16 @@ std::vector<Answer> classified(train::Trainer& trainer, const data::Dataset& dat
   return answers;
 }
 
+/// As a field of a table with tabs: control characters become '?'.
+std::string field(std::string_view text) { return shown(text, std::string::npos); }
+
 /// run_glue's file of the test split's labels.
 void write_predictions(train::Trainer& trainer, const Job& job, const data::Dataset& test,
                        const std::filesystem::path& folder) {
   std::string text = "index\tprediction\n";
   std::int64_t index = 0;
   for (const Answer& answer : classified(trainer, test, job.model->config.num_labels))
-    text += std::to_string(index++) + "\t" + job.model->config.label_name(answer.label) + "\n";
+    text += std::to_string(index++) + "\t" + field(job.model->config.label_name(answer.label)) + "\n";
   create_folders(folder);
   write_file_atomically(folder / "predict_results_sst2.txt", text);
   std::printf("predictions: %s\n", (folder / "predict_results_sst2.txt").c_str());
@@ -180,9 +229,7 @@ int fine_tune(train::CommandLine c) {
     eval_set = job.tokenize(split(c, splits, "validation", "dev.tsv"), c.max_eval_samples);
   if (args.do_predict) test_set = job.tokenize(split(c, splits, "test", "test.tsv"), c.max_predict_samples);
   describe(c, job, {{"training", train_set}, {"evaluation", eval_set}, {"prediction", test_set}});
-  if (!args.do_train) {
-    train::check_output_dir(args.output_dir);
-    // The cadences are those of a training.
+  if (!args.do_train) {  // the cadences are those of a training
     c.args.eval_strategy = c.args.save_strategy = "no";
     c.args.save_total_limit.reset();
   }
@@ -193,17 +240,24 @@ int fine_tune(train::CommandLine c) {
   train::Trainer trainer({.model = job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
                           .tokenizer = job.tokenizer, .data_collator = collator,
                           .compute_metrics = train::load_metric("accuracy")});
-  if (args.do_train)
-    if (const int code = train_model(trainer, args, train_set->size()); code != 0) return code;
+  const std::string output_dir = trainer.args().output_dir;   // without a ~
+  if (args.do_train) {
+    check_source_survives(c.model_name_or_path, output_dir);
+    if (const int code = train_model(trainer, args.resume_from_checkpoint, train_set->size()); code != 0) return code;
+  } else {
+    train::check_output_dir(output_dir);
+  }
   if (args.do_eval) evaluate(trainer, eval_set->size());
-  if (args.do_predict) write_predictions(trainer, job, *test_set, args.output_dir);
-  if (args.do_train) std::printf("model: %s\n", args.output_dir.c_str());
+  if (args.do_predict) write_predictions(trainer, job, *test_set, output_dir);
+  if (args.do_train) std::printf("model: %s\n", output_dir.c_str());
   return 0;
 }
 
 std::vector<std::string> lines_of(std::istream& in) {
   std::vector<std::string> lines;
+  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
   for (std::string line; std::getline(in, line);) {
+    if (lines.empty() && line.starts_with(kByteOrderMark)) line.erase(0, kByteOrderMark.size());
     if (line.ends_with('\r')) line.pop_back();
     lines.push_back(line);
   }
@@ -236,8 +290,8 @@ int classify(const train::CommandLine& c) {
   train::Trainer trainer({.model = job.model, .args = args, .tokenizer = job.tokenizer});
   const std::vector<Answer> answers = classified(trainer, dataset, job.model->config.num_labels);
   for (std::size_t i = 0; i < answers.size(); ++i)
-    std::printf("%s\t%.4f\t%s\n", job.model->config.label_name(answers[i].label).c_str(), answers[i].probability,
-                sentences[i].c_str());
+    std::printf("%s\t%.4f\t%s\n", field(job.model->config.label_name(answers[i].label)).c_str(),
+                answers[i].probability, field(sentences[i]).c_str());
   return 0;
 }
 
@@ -262,25 +316,36 @@ int run(int argc, char** argv) {
   return c->only_classifies() ? classify(*c) : fine_tune(*c);
 }
 
+/// A standard stream that the caller closed would be the next file that is opened. What is opened here cannot be written,
+/// so that output that goes nowhere is noticed.
+void open_standard_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
+    if (fcntl(stream, F_GETFD) == -1) [[maybe_unused]] const int opened = open("/dev/null", O_RDONLY);
+}
+
+/// One line without control characters, whatever a value held.
+void say(const char* sentence) { std::fprintf(stderr, "sst2: %s\n", shown(sentence, std::string::npos).c_str()); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   // A reader that went away, or a file size limit, is an error of the call that wrote, not the end of the run.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   try {
     const int code = run(argc, argv);
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-    std::fprintf(stderr, "sst2: standard output could not be written\n");
+    say("standard output could not be written");
     return code != 0 ? code : 1;
   } catch (const Error& error) {
-    std::fprintf(stderr, "sst2: %s\n", error.what());
+    say(error.what());
     return exit_code(error.code());
   } catch (const std::filesystem::filesystem_error& error) {  // a path that is not what it should be
-    std::fprintf(stderr, "sst2: %s: %s\n", error.path1().c_str(), error.code().message().c_str());
+    say((error.path1().string() + ": " + error.code().message()).c_str());
     return 2;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "sst2: %s\n", error.what());
+    say(error.what());
     return 1;
   }
 }

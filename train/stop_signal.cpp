@@ -8,7 +8,11 @@ namespace sinter::train {
 namespace {
 
 volatile std::sig_atomic_t g_received = 0;
-struct sigaction g_before_int, g_before_term;
+struct Handled {
+  int signal;
+  struct sigaction before = {};
+};
+Handled g_handled[] = {{SIGINT}, {SIGTERM}, {SIGHUP}};
 
 /// What a handler may do: write() only. Nobody can be told that it failed.
 void say(std::string_view sentence) { [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, sentence.data(), sentence.size()); }
@@ -29,13 +33,14 @@ StopSignal::StopSignal() {
   struct sigaction action = {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
-  sigaction(SIGINT, &action, &g_before_int);
-  sigaction(SIGTERM, &action, &g_before_term);
+  for (Handled& handled : g_handled) {
+    sigaction(handled.signal, nullptr, &handled.before);
+    if (handled.before.sa_handler != SIG_IGN) sigaction(handled.signal, &action, nullptr);   // nohup's stays ignored
+  }
 }
 
 StopSignal::~StopSignal() {
-  sigaction(SIGINT, &g_before_int, nullptr);
-  sigaction(SIGTERM, &g_before_term, nullptr);
+  for (const Handled& handled : g_handled) sigaction(handled.signal, &handled.before, nullptr);
 }
 
 int StopSignal::received() { return g_received; }

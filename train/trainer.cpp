@@ -111,9 +111,14 @@ ModelOutput Trainer::compute_loss(const LossInputs& inputs) {
   return classification_loss(*parts_.model, inputs, parts_.args.label_smoothing_factor);
 }
 
-void Trainer::save_model(const std::optional<std::filesystem::path>& folder) const {
+void Trainer::save_model(const std::optional<std::filesystem::path>& folder) {
   train::save_model(folder.value_or(parts_.args.output_dir), *parts_.model,
                     parts_.tokenizer ? &*parts_.tokenizer : nullptr, parts_.args);
+  if (!folder) remove_replaced();
+}
+
+void Trainer::remove_replaced() {
+  for (const std::filesystem::path& checkpoint : std::exchange(replaced_, {})) remove_checkpoint(checkpoint);
 }
 
 void Trainer::save_state() const {
@@ -127,8 +132,14 @@ void Trainer::save_metrics(const std::string& split, const Metrics& metrics) con
   constexpr JsonStyle kStyle{.indent = 4, .sort_keys = true};
   write_file_atomically(folder / (split + "_results.json"), to_json(metrics).dump(kStyle));
   const std::filesystem::path all_path = folder / "all_results.json";
-  Json all = std::filesystem::exists(all_path) ? Json::load(all_path) : Json::object();
-  for (const auto& [key, value] : metrics) all.set(key, value);
+  Json all = Json::object();
+  try {
+    if (std::filesystem::exists(all_path)) all = Json::load(all_path);
+    for (const auto& [key, value] : metrics) all.set(key, value);
+  } catch (const Error& error) {
+    log_info(std::string("what was in all_results.json is replaced: ") + error.what());
+    all = to_json(metrics);
+  }
   write_file_atomically(all_path, all.dump(kStyle));
 }
 

@@ -94,7 +94,7 @@ class Trainer {
   PredictionOutput predict(const data::Dataset& dataset, const std::string& metric_key_prefix = "test");
 
   /// Writes the model and its tokenizer to output_dir, or to `folder`.
-  void save_model(const std::optional<std::filesystem::path>& folder = std::nullopt) const;
+  void save_model(const std::optional<std::filesystem::path>& folder = std::nullopt);
   /// Writes output_dir/trainer_state.json.
   void save_state() const;
   /// Writes <split>_results.json and merges into all_results.json, in output_dir.
@@ -144,8 +144,12 @@ class Trainer {
   void log_evaluate_save(Run& run, After after);
   void log_training();
   void save(Run& run);
+  /// Deletes the checkpoints of the run that this one replaces, once something of this one is saved.
+  void remove_replaced();
 
   // evaluation_loop.cpp
+  /// Nothing when a signal came in before its end: in train() an evaluation does not keep it waiting.
+  std::optional<Metrics> evaluate_unless_stopped();
   Metrics evaluate_prepared(const data::Dataset& dataset, const std::string& prefix);
   PredictionOutput run_prediction(const data::Dataset& dataset, const std::string& prefix, bool loss_only,
                                   bool with_events = true);
@@ -160,6 +164,8 @@ class Trainer {
   double own_lr_ = 0;                       // of an optimizer that was given, before a schedule changed it
   optim::Optimizer* optimizer_ = nullptr;   // of the current train()
   bool owns_output_dir_ = false;            // an earlier train() of this object wrote there
+  bool stops_evaluations_ = false;          // train() is under way: a signal breaks an evaluation off
+  std::vector<std::filesystem::path> replaced_;   // checkpoints of the run that this one replaces
 };
 
 }  // namespace sinter::train

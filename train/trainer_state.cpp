@@ -15,6 +15,8 @@ std::optional<T> optional(const Json& json, const char* key) {
   return json.get<T>(key);
 }
 
+constexpr std::int64_t kMostSteps = (std::int64_t{1} << 32) - 1;   // a step is one word of the random counter
+
 }  // namespace
 
 Json TrainerState::to_hf_json() const {
@@ -46,7 +48,7 @@ Json TrainerState::to_hf_json() const {
 
 void TrainerState::read_hf_json(const Json& json) {
   epoch = json.get<double>("epoch", 0);
-  global_step = json.get<std::int64_t>("global_step", 0);
+  global_step = json.get<std::int64_t>("global_step", 0, kMostSteps);
   max_steps = json.get<std::int64_t>("max_steps", 0);
   num_train_epochs = json.get<std::int64_t>("num_train_epochs", 0);
   logging_steps = json.get<std::int64_t>("logging_steps", 0);
@@ -56,6 +58,8 @@ void TrainerState::read_hf_json(const Json& json) {
   num_input_tokens_seen = json.get<std::int64_t>("num_input_tokens_seen", 0);
   total_flos = json.get<double>("total_flos", 0);
   log_history = json.at("log_history").elements();
+  for (const Json& entry : log_history)
+    if (!entry.is_object()) json.refuse("log_history", "hold objects");
   best_metric = optional<double>(json, "best_metric");
   best_global_step = optional<std::int64_t>(json, "best_global_step");
   best_model_checkpoint = optional<std::string>(json, "best_model_checkpoint");
@@ -68,6 +72,8 @@ Json TrainerState::to_sinter_json() const {
       {"samples_in_epoch", samples_in_epoch},
       {"samples_per_update", samples_per_update},
       {"epoch_end_is_due", epoch_end_is_due},
+      {"evaluation_is_due", evaluation_is_due},
+      {"save_is_due", save_is_due},
       {"scheduler_steps", scheduler_steps},
       {"loss_since_log", loss_since_log},
       {"updates_since_log", updates_since_log},
@@ -82,11 +88,13 @@ Json TrainerState::to_sinter_json() const {
 }
 
 void TrainerState::read_sinter_json(const Json& json) {
-  epoch_index = json.get<std::int64_t>("epoch_index", 0);
-  samples_in_epoch = json.get<std::int64_t>("samples_in_epoch", 0);
+  epoch_index = json.get<std::int64_t>("epoch_index", 0, kMostSteps);
+  samples_in_epoch = json.get<std::int64_t>("samples_in_epoch", 0);   // load_checkpoint knows the data set
   samples_per_update = json.get<std::int64_t>("samples_per_update", 1);
   epoch_end_is_due = json.get<bool>("epoch_end_is_due");
-  scheduler_steps = json.get<std::int64_t>("scheduler_steps", 0);
+  evaluation_is_due = json.get<std::string>("evaluation_is_due");
+  save_is_due = json.get<bool>("save_is_due");
+  scheduler_steps = json.get<std::int64_t>("scheduler_steps", 0, kMostSteps);
   loss_since_log = json.get<double>("loss_since_log");
   updates_since_log = json.get<std::int64_t>("updates_since_log", 0);
   nonfinite_since_log = json.get<std::int64_t>("nonfinite_since_log", 0);

@@ -30,6 +30,8 @@ struct TrainerState {
   std::int64_t samples_in_epoch = 0;  ///< of the current epoch's order, done
   std::int64_t samples_per_update = 0;
   bool epoch_end_is_due = false;      ///< the epoch's last update is done, what follows an epoch is not
+  std::string evaluation_is_due;      ///< a signal broke off the one behind the last "step" or "epoch"; "": none
+  bool save_is_due = false;           ///< and a checkpoint was asked for behind it
   std::int64_t scheduler_steps = 0;   ///< updates that were not skipped
   double loss_since_log = 0;          ///< sum over updates of the mean loss of their samples
   std::int64_t updates_since_log = 0; ///< skipped ones too

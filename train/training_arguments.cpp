@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <initializer_list>
+#include <limits>
 
 #include "core/error.h"
 #include "optim/plateau.h"
@@ -37,7 +38,8 @@ void require_finite(const char* field, double value) {
 
 /// A count of steps: an integer, or a share of all updates below 1.
 void require_steps(const char* field, double value) {
-  require(value > 0 && value < kMaxSteps, field, value, "be at least 1, or a share of all updates between 0 and 1");
+  require(value > 0, field, value, "be at least 1, or a share of all updates between 0 and 1");
+  require(value < kMaxSteps, field, value, "be smaller than 2^32");
   require(value < 1 || value == std::floor(value), field, value, "be an integer, as it is not below 1");
 }
 
@@ -58,6 +60,7 @@ void validate_sizes(const TrainingArguments& a) {
 
 void validate_optimizer(const TrainingArguments& a) {
   require_finite("learning_rate", a.learning_rate);
+  require(a.learning_rate <= std::numeric_limits<float>::max(), "learning_rate", a.learning_rate, "fit an f32");
   require_finite("weight_decay", a.weight_decay);
   require_unit("adam_beta1", a.adam_beta1);
   require_unit("adam_beta2", a.adam_beta2);
@@ -69,7 +72,8 @@ void validate_optimizer(const TrainingArguments& a) {
   if (a.optim == "sgd") optim::parse_sgd_options(a.optim_args);
   require(a.optim_args.empty() || a.optim == "sgd", "optim_args", quoted(a.optim_args),
           "be empty, as optim is " + a.optim + "; its settings are adam_beta1, adam_beta2 and adam_epsilon");
-  require(a.warmup_steps >= 0 && a.warmup_steps < kMaxSteps, "warmup_steps", a.warmup_steps, "not be negative");
+  require(a.warmup_steps >= 0, "warmup_steps", a.warmup_steps, "not be negative");
+  require(a.warmup_steps < kMaxSteps, "warmup_steps", a.warmup_steps, "be smaller than 2^32");
   require(a.warmup_steps < 1 || a.warmup_steps == std::floor(a.warmup_steps), "warmup_steps", a.warmup_steps,
           "be an integer, as it is not below 1");
   require(a.warmup_ratio >= 0 && a.warmup_ratio <= 1, "warmup_ratio", a.warmup_ratio, "lie in [0, 1]");
@@ -145,13 +149,15 @@ bool ends_with_loss(const std::string& metric) { return metric.ends_with("loss")
 
 std::string expand_home(const std::string& path) {
   const char* home = std::getenv("HOME");
-  const bool in_home = path == "~" || path.starts_with("~/");
-  return in_home && home != nullptr ? home + path.substr(1) : path;
+  if (path != "~" && !path.starts_with("~/")) return path;
+  if (home == nullptr) fail(ErrorCode::usage, "output_dir is ", path, ", and HOME, which ~ stands for, is not set");
+  return home + path.substr(1);
 }
 
 }  // namespace
 
 void TrainingArguments::validate() const {
+  check_texts();
   validate_sizes(*this);
   validate_optimizer(*this);
   validate_cadence(*this);

@@ -96,6 +96,9 @@ struct TrainingArguments {
   /// Error(usage) for an unknown name, with the nearest known one. Nothing is validated.
   static TrainingArguments from_json(const Json& json);
   static TrainingArguments from_json(const Json& json, TrainingArguments base);
+
+ private:
+  void check_texts() const;   ///< every text is UTF-8 without NUL, as the files that repeat it need
 };
 
 /// What an update is asked to take; the last of an epoch may take fewer.

@@ -3,6 +3,8 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/io/shown.h"
+#include "data/utf8.h"
 #include "train/nearest_name.h"
 #include "train/training_arguments.h"
 
@@ -103,7 +105,7 @@ void read(const Json& json, const char* name, Json& value) {
 }
 void read(const Json& json, const char* name, std::vector<std::string>& value) {
   value.clear();
-  for (const Json& element : json.at(name).elements()) value.push_back(element.as<std::string>());
+  for (const Json& element : json.elements(name)) value.push_back(element.as<std::string>());
 }
 template <class T>
 void read(const Json& json, const char* name, std::optional<T>& value) {
@@ -125,6 +127,20 @@ void refuse_unknown(const Json& json) {
 }
 
 }  // namespace
+
+void TrainingArguments::check_texts() const {
+  const auto check = [](const char* name, const std::string& text) {
+    if (data::first_invalid_utf8(text) == text.size() && text.find('\0') == std::string::npos) return;
+    fail(ErrorCode::usage, name, " is \"", shown(text), "\", it must be UTF-8 text without NUL");
+  };
+  for_each_field(*this, [&](const char* name, const auto& value) {
+    using T = std::decay_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, std::string>) check(name, value);
+    if constexpr (std::is_same_v<T, std::optional<std::string>>) check(name, value.value_or(""));
+    if constexpr (std::is_same_v<T, std::vector<std::string>>)
+      for (const std::string& each : value) check(name, each);
+  });
+}
 
 Json TrainingArguments::to_json() const {
   Json json = Json::object();

@@ -61,7 +61,7 @@ bool holds_results(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder)) return false;
   const auto counts = [](const std::filesystem::directory_entry& entry) {
     const std::string name = entry.path().filename().string();
-    return name != ".lock" && !name.starts_with(".tmp-");
+    return name != ".lock" && !is_leftover(name);
   };
   return std::any_of(std::filesystem::directory_iterator(folder), {}, counts);
 }
@@ -87,8 +87,9 @@ std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) {
   check_output_dir(folder);
   auto lock = std::make_unique<FolderLock>(folder);
   remove_leftovers(folder);
+  replaced_.clear();
   if (!resuming)
-    for (const CheckpointFolder& old : list_checkpoints(folder)) std::filesystem::remove_all(old.path);
+    for (const CheckpointFolder& old : list_checkpoints(folder)) replaced_.push_back(old.path);
   owns_output_dir_ = true;
   return lock;
 }
@@ -139,7 +140,12 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
   run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size);
   start(run, checkpoint);
   const StopSignal stop;
-  if (state_.epoch_end_is_due) end_epoch(run);
+  if (const std::string due = std::exchange(state_.evaluation_is_due, ""); !due.empty()) {
+    control_.should_evaluate = true;
+    control_.should_save = state_.save_is_due;
+    log_evaluate_save(run, due == "step" ? After::step : After::epoch);
+  }
+  if (state_.epoch_end_is_due && StopSignal::received() == 0) end_epoch(run);
   const auto goes_on = [&] {
     const bool epochs_left = parts_.args.max_steps > 0 || state_.epoch_index < run.plan.num_train_epochs;
     return !control_.should_training_stop && state_.global_step < state_.max_steps && epochs_left &&
@@ -201,6 +207,13 @@ bool Trainer::resume(const Run& run) {
   if (state_.best_global_step) {  // the folder may have been moved since
     const std::filesystem::path best = checkpoint_folder(args.output_dir, *state_.best_global_step);
     if (std::filesystem::is_directory(best)) state_.best_model_checkpoint = best.string();
+    if (args.load_best_model_at_end && !std::filesystem::is_directory(state_.best_model_checkpoint.value_or(""))) {
+      log_info("the best checkpoint so far, of step " + std::to_string(*state_.best_global_step) +
+               ", is gone: the next evaluation counts as the first");
+      state_.best_metric.reset();
+      state_.best_global_step.reset();
+      state_.best_model_checkpoint.reset();
+    }
   }
   const Json* control = state_.stateful_callbacks.find("TrainerControl");
   const bool stopped = control != nullptr && TrainerControl::from_json(*control).should_training_stop &&
@@ -216,6 +229,7 @@ void Trainer::run_epoch(Run& run) {
   run.sampler->set_epoch(state_.epoch_index);
   while (state_.samples_in_epoch < run.plan.samples_per_epoch) {
     run_update(run);
+    if (!state_.evaluation_is_due.empty()) return;
     if (control_.should_epoch_stop || control_.should_training_stop || state_.global_step >= state_.max_steps) break;
     if (StopSignal::received() != 0) return;
   }
@@ -260,9 +274,7 @@ TrainOutput Trainer::finish(Run& run) {
 
 void Trainer::load_best_model() {
   if (!state_.best_model_checkpoint)
-    fail(ErrorCode::usage,
-         "load_best_model_at_end is set, and no evaluation gave a metric to choose by; the run is "
-         "complete with its last weights");
+    return log_info("load_best_model_at_end has no effect: no evaluation gave a metric to choose by; the last weights stay");
   load_checkpoint_weights(*state_.best_model_checkpoint, *parts_.model);
   log_info("loaded the best model, " + *state_.best_model_checkpoint + ": " + *parts_.args.metric_for_best_model + " " +
            Json(state_.best_metric.value_or(0)).dump());

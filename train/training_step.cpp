@@ -6,6 +6,7 @@
 #include "core/random.h"
 #include "optim/clip.h"
 #include "train/best_model.h"
+#include "train/stop_signal.h"
 #include "train/training_run.h"
 
 namespace sinter::train {
@@ -91,7 +92,8 @@ void Trainer::skip_update(Run& run, double loss) {
   const std::string where = first_nonfinite(run.optimizer->parameters());
   fail(ErrorCode::diverged, "step ", state_.global_step + 1, " has loss ", loss, " and gradient norm ",
        state_.last_grad_norm, where.empty() ? "" : " (first in the gradient of " + where + ")",
-       ", which must be finite; the weights are as before it: lower learning_rate or look at the data");
+       ", which must be finite; the weights are those of step ", state_.global_step,
+       ": lower learning_rate or look at the data");
 }
 
 void Trainer::count_update(Run& run, std::int64_t end) {
@@ -109,15 +111,23 @@ void Trainer::count_update(Run& run, std::int64_t end) {
 
 void Trainer::log_evaluate_save(Run& run, After after) {
   if (control_.should_log && state_.updates_since_log > 0) log_training();
+  const auto epoch_ends = [&] {
+    return state_.samples_in_epoch >= run.plan.samples_per_epoch || control_.should_epoch_stop ||
+           control_.should_training_stop || state_.global_step >= state_.max_steps;
+  };
+  state_.epoch_end_is_due = after == After::step && epoch_ends();
   if (control_.should_evaluate) {
-    const Metrics metrics = evaluate();
-    if (run.plateau) run.plateau->step(best_model_metric(parts_.args, metrics));
-    const bool new_best = update_best_metric(parts_.args, metrics, state_);
+    const std::optional<Metrics> metrics = evaluate_unless_stopped();
+    if (!metrics) {  // the run ends here, and a resumed one begins with this evaluation
+      state_.evaluation_is_due = after == After::step ? "step" : "epoch";
+      state_.save_is_due = control_.should_save;
+      return;
+    }
+    if (run.plateau) run.plateau->step(best_model_metric(parts_.args, *metrics));
+    const bool new_best = update_best_metric(parts_.args, *metrics, state_);
     if (new_best && keeps_best_model(parts_.args)) control_.should_save = true;
+    state_.epoch_end_is_due = after == After::step && epoch_ends();   // a callback may have ended it
   }
-  const bool epoch_ends = state_.samples_in_epoch >= run.plan.samples_per_epoch || control_.should_epoch_stop ||
-                          control_.should_training_stop || state_.global_step >= state_.max_steps;
-  state_.epoch_end_is_due = after == After::step && epoch_ends;
   if (control_.should_save) save(run);
 }
 
@@ -139,9 +149,11 @@ void Trainer::save(Run& run) {
   const std::filesystem::path folder = checkpoint_folder(args.output_dir, state_.global_step);
   if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();
   state_.stateful_callbacks = callbacks_.states(control_);
-  save_checkpoint(folder, run.parts());
+  save_checkpoint(folder, run.parts(), args.save_only_model && StopSignal::received() == 0);   // a stopped run goes on
   run.unsaved = false;
-  rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0),
+  std::erase(replaced_, folder);
+  remove_replaced();
+  rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0), state_.global_step,
                      keeps_best_model(args) ? state_.best_global_step : std::nullopt);
   fire(&TrainerCallback::on_save);
 }

@@ -1,10 +1,12 @@
 #include "train/weights.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/autograd/mode.h"
 #include "core/error.h"
 #include "core/io/safetensors.h"
+#include "core/ops/reduce.h"
 
 namespace sinter::train {
 namespace {
@@ -20,6 +22,15 @@ ParameterList tensors_of(const nn::Module& module) {
 }
 
 }  // namespace
+
+void check_finite(const nn::Module& module) {
+  const NoGradGuard guard;
+  for (const Parameter& parameter : tensors_of(module)) {
+    if (!kernels::is_floating(parameter.tensor.dtype()) || parameter.tensor.numel() == 0) continue;
+    if (!std::isfinite(sum(parameter.tensor).item()))   // inf and NaN survive a sum
+      fail(ErrorCode::diverged, "the weight ", parameter.name, " holds inf or NaN, so nothing is saved; lower learning_rate");
+  }
+}
 
 void write_weights(const nn::Module& module, OutputFile& out) {
   const NoGradGuard guard;

@@ -16,4 +16,7 @@ void write_weights(const nn::Module& module, OutputFile& out);
 /// or too few, or one of another shape or dtype.
 void read_weights(nn::Module& module, const std::filesystem::path& file);
 
+/// Error(diverged) that names the first tensor of the module that holds inf or NaN.
+void check_finite(const nn::Module& module);
+
 }  // namespace sinter::train

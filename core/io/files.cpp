@@ -171,7 +171,7 @@ void create_folders(const fs::path& folder) {
 void probe_writable(const fs::path& folder) {
   create_folders(folder);
   const fs::path probe = folder / (".tmp-probe." + std::to_string(::getpid()));
-  const fs::path renamed = probe.string() + ".renamed";
+  const fs::path renamed = folder / (".tmp-probe-renamed." + std::to_string(::getpid()));
   ::unlink(probe.c_str());
   OutputFile out(probe);
   out.write("sinter writes here");

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kLeftover = ".tmp-";
+constexpr const char* kMovedAside = ".old";
 constexpr std::size_t kMaxManifestBytes = std::size_t{4} << 20;
 
 bool is_plain_name(std::string_view name) {
@@ -30,24 +31,23 @@ Json load_manifest(const fs::path& folder) {
   return Json::load(folder / StagedFolder::kManifest, limits);
 }
 
-// Refuses to replace a folder that holds anything but what its manifest lists.
-void check_replaceable(const fs::path& target) {
-  const fs::file_status status = fs::symlink_status(target);
-  if (!fs::exists(status)) return;
-  if (!fs::is_directory(status))
-    fail(ErrorCode::usage, target.string(), " exists and is not a folder, name another one to save to");
-  if (fs::is_empty(target)) return;
+// An entry of the folder that its manifest does not list; "" where there is none.
+std::string foreign_entry(const fs::path& folder) {
   std::set<std::string> ours = {StagedFolder::kManifest};
-  if (fs::exists(target / StagedFolder::kManifest)) {
-    const Json manifest = load_manifest(target);
+  if (fs::exists(folder / StagedFolder::kManifest)) {
+    const Json manifest = load_manifest(folder);
     for (const Json& file : manifest.at("files").elements()) ours.insert(file.get<std::string>("name"));
   }
-  for (const auto& entry : fs::directory_iterator(target)) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (!ours.contains(name) || !entry.is_regular_file())
-      fail(ErrorCode::usage, target.string(), " holds ", name,
-           ", which no manifest of sinter lists: saving would remove it, name another folder");
+    if (!ours.contains(name) || !entry.is_regular_file()) return name;
   }
+  return "";
+}
+
+void check_replaceable(const fs::path& target) {
+  if (const std::string reason = why_not_replaced(target); !reason.empty())
+    fail(ErrorCode::usage, reason, "; saving would remove it, name another folder");
 }
 
 fs::path make_staging_folder(const fs::path& target) {
@@ -68,7 +68,7 @@ void exchange(const fs::path& staging, const fs::path& target) {
   if (errno == EEXIST && rename_with(RENAME_EXCHANGE)) return;
   if (errno != EINVAL && errno != ENOSYS) fail_system("rename the finished folder to", target);
   // A file system without these flags: between the two renames the old folder is at `aside` and target is absent.
-  const fs::path aside = staging.string() + ".old";
+  const fs::path aside = staging.string() + kMovedAside;
   const bool had_old = ::rename(target.c_str(), aside.c_str()) == 0;
   if (!had_old && errno != ENOENT) fail_system("move aside", target);
   if (::rename(staging.c_str(), target.c_str()) != 0) fail_system("rename the finished folder to", target);
@@ -164,10 +164,43 @@ std::vector<std::string> verify_manifest(const fs::path& folder) {
   return faults;
 }
 
+std::string why_not_replaced(const fs::path& target) {
+  const fs::file_status status = fs::symlink_status(target);
+  if (!fs::exists(status)) return "";
+  if (!fs::is_directory(status)) return target.string() + " exists and is not a folder";
+  try {
+    const std::string name = foreign_entry(target);
+    return name.empty() ? "" : target.string() + " holds " + name + ", which no manifest of sinter lists";
+  } catch (const Error& error) {  // the manifest cannot be read
+    return error.what();
+  }
+}
+
+std::string remove_staged(const fs::path& folder) {
+  try {
+    if (!fs::exists(fs::symlink_status(folder))) return folder.string() + " is not there";
+    if (std::string reason = why_not_replaced(folder); !reason.empty()) return reason;
+    const fs::path trash =
+        folder.parent_path() / (kLeftover + folder.filename().string() + "." + std::to_string(::getpid()));
+    fs::rename(folder, trash);
+    fs::remove_all(trash);
+    return "";
+  } catch (const fs::filesystem_error& error) {
+    return error.what();
+  }
+}
+
+bool is_leftover(std::string_view name) {
+  if (name.ends_with(kMovedAside)) name.remove_suffix(std::string_view(kMovedAside).size());
+  const std::size_t dot = name.rfind('.');
+  return name.starts_with(kLeftover) && dot > std::string_view(kLeftover).size() && dot + 1 < name.size() &&
+         name.find_first_not_of("0123456789-", dot + 1) == std::string_view::npos;
+}
+
 int remove_leftovers(const fs::path& parent) {
   std::vector<fs::path> leftovers;
   for (const auto& entry : fs::directory_iterator(parent))
-    if (entry.path().filename().string().starts_with(kLeftover)) leftovers.push_back(entry.path());
+    if (is_leftover(entry.path().filename().string())) leftovers.push_back(entry.path());
   for (const fs::path& leftover : leftovers) {
     std::error_code reason;
     fs::remove_all(leftover, reason);

@@ -46,8 +46,17 @@ class StagedFolder {
 /// of the folder.
 std::vector<std::string> verify_manifest(const std::filesystem::path& folder);
 
-/// Removes what killed processes left in `parent`: entries whose name begins with ".tmp-". The caller holds whatever
-/// lock keeps other writers out of `parent`. Returns how many there were.
+/// Why a StagedFolder would not replace what stands at `target`, in a sentence; "" where it would.
+std::string why_not_replaced(const std::filesystem::path& target);
+
+/// Removes a folder that holds nothing but what its manifest lists, after renaming it, so that a kill leaves no half of
+/// it under its name. Otherwise, or when the system refuses, nothing is removed, and the reason is returned: "" is done.
+std::string remove_staged(const std::filesystem::path& folder);
+
+/// True for the names that unfinished folders and files have: ".tmp-NAME.PID".
+bool is_leftover(std::string_view name);
+/// Removes what killed processes left in `parent`. The caller holds whatever lock keeps other writers out of `parent`.
+/// Returns how many there were.
 int remove_leftovers(const std::filesystem::path& parent);
 
 }  // namespace sinter

@@ -109,24 +109,27 @@ TEST_F(HfBehaviour, N25_AMissingMetricIsFoundBeforeTheFirstStep) {
 TEST(BestModel, WhatRotationDeletes) {
   const struct {
     std::vector<std::int64_t> steps;
-    std::int64_t limit;
+    std::int64_t limit, current;
     std::optional<std::int64_t> best;
     std::vector<std::int64_t> deleted;
   } rows[] = {
-      {{5, 10, 15, 20, 25}, 2, std::nullopt, {5, 10, 15}},
-      {{5, 10, 15, 20, 25}, 2, 5, {10, 15, 20}},
-      {{5, 10, 15, 20, 25}, 1, 25, {5, 10, 15, 20}},
-      {{5, 10, 15, 20, 25}, 1, 5, {10, 15, 20}},  // the last is kept beside the best: a run resumes from it
-      {{5, 10, 15, 20, 25}, 3, 10, {5, 15}},
-      {{5, 10, 15, 20, 25}, 0, 5, {}},
-      {{5, 10, 15, 20, 25}, -1, 5, {}},
-      {{5, 10, 15, 20, 25}, 9, 5, {}},
-      {{5}, 1, std::nullopt, {}},
-      {{}, 1, std::nullopt, {}},
-      {{5, 10}, 1, 7, {5}},  // the best is somewhere else
+      {{5, 10, 15, 20, 25}, 2, 25, std::nullopt, {5, 10, 15}},
+      {{5, 10, 15, 20, 25}, 2, 25, 5, {10, 15, 20}},
+      {{5, 10, 15, 20, 25}, 1, 25, 25, {5, 10, 15, 20}},
+      {{5, 10, 15, 20, 25}, 1, 25, 5, {10, 15, 20}},  // the last is kept beside the best: a run resumes from it
+      {{5, 10, 15, 20, 25}, 3, 25, 10, {5, 15}},
+      {{5, 10, 15, 20, 25}, 0, 25, 5, {}},
+      {{5, 10, 15, 20, 25}, -1, 25, 5, {}},
+      {{5, 10, 15, 20, 25}, 9, 25, 5, {}},
+      {{5}, 1, 5, std::nullopt, {}},
+      {{}, 1, 5, std::nullopt, {}},
+      {{5, 10}, 1, 10, 7, {5}},  // the best is somewhere else
+      {{5, 10, 15, 20}, 1, 15, std::nullopt, {20, 5, 10}},  // resumed at 10: 20 stems from the run before
+      {{5, 10, 15, 20}, 3, 15, 5, {20}},
+      {{5, 10, 15, 20}, 1, 15, 20, {5, 10}},
   };
   for (const auto& row : rows)
-    EXPECT_EQ(surplus_checkpoints(row.steps, row.limit, row.best), row.deleted) << row.limit << row.best.value_or(0);
+    EXPECT_EQ(surplus_checkpoints(row.steps, row.limit, row.current, row.best), row.deleted) << row.limit << row.best.value_or(0);
 }
 
 TEST_F(HfBehaviour, N26_Rotation) {

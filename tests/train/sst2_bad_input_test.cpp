@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -218,6 +219,49 @@ TEST_F(Sst2BadInput, SentencesAndPredictFiles) {
   expect_refused({"--model_name_or_path", "model", "--predict_file", "empty.txt"}, "predict_file empty.txt has no line");
   expect_refused({"--model_name_or_path", "model", "--predict_file", "nowhere.txt"}, "predict_file nowhere.txt");
   expect_refused({"--model_name_or_path", "model", "--predict_file", "data"}, "predict_file data is no file");
+}
+
+TEST_F(Sst2BadInput, TheSourceIsNotAmongWhatIsReplaced) {
+  fs::create_directories(folder_ / "out");
+  fs::rename(folder_ / "model", folder_ / "out/checkpoint-1");
+  expect_refused({"--model_name_or_path", "out/checkpoint-1", "--data_dir", "data", "--output_dir", "out",
+                  "--overwrite_output_dir"},
+                 "lies in output_dir out");
+}
+
+// Answers stay one line each, with two tabs, whatever the sentences and the names of the classes hold.
+TEST_F(Sst2BadInput, AnswersAreOneLineEach) {
+  Json config = Json::load(folder_ / "model/config.json");
+  config.set("id2label", Json::object({{"0", "ne\tg"}, {"1", "p\nos"}}));
+  config.set("label2id", Json());
+  config.save(folder_ / "model/config.json");
+  write(folder_ / "lines.txt", std::string("\xEF\xBB\xBFgood\r\na\tb\0c\n\n", 16));
+  const testing::ProgramRun ended = run({"--model_name_or_path", "model", "--predict_file", "lines.txt"});
+  EXPECT_EQ(ended.exit_code, 0) << ended.err;
+  EXPECT_EQ(std::count(ended.out.begin(), ended.out.end(), '\n'), 3);
+  EXPECT_EQ(std::count(ended.out.begin(), ended.out.end(), '\t'), 6);
+  EXPECT_NE(ended.out.find("\tgood\n"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("\ta?b?c\n"), std::string::npos) << ended.out;
+}
+
+// The same model whose classes stand in the other order gives the same figures.
+TEST_F(Sst2BadInput, LabelsAreThoseThatTheModelMeans) {
+  const auto accuracy = [&](const Json& names) {
+    Json config = Json::load(folder_ / "model/config.json");
+    config.set("id2label", names);
+    config.set("label2id", Json());
+    config.save(folder_ / "model/config.json");
+    const testing::ProgramRun ended = run(job({"--do_eval"}));
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    const double loss = Json::load(folder_ / "out/eval_results.json").get<double>("eval_loss");
+    fs::remove_all(folder_ / "out");
+    return loss;
+  };
+  write(folder_ / "data/dev.tsv", "sentence\tlabel\na great film\t1\n");
+  const double plain = accuracy(Json::object({{"0", "negative"}, {"1", "positive"}}));
+  EXPECT_EQ(accuracy(Json::object({{"0", "bad"}, {"1", "good"}})), plain);
+  write(folder_ / "data/dev.tsv", "sentence\tlabel\na great film\t0\n");
+  EXPECT_EQ(accuracy(Json::object({{"0", "POSITIVE"}, {"1", "NEGATIVE"}})), plain);
 }
 
 // What is odd and allowed gives the figures of the same table without it.

@@ -120,6 +120,28 @@ TEST(StagedFolder, ALeftoverWithOurProcessNumberIsNoObstacle) {
   EXPECT_EQ(remove_leftovers(scratch.path()), 1);
 }
 
+TEST(StagedFolder, OnlyUnfinishedNamesAreLeftovers) {
+  for (const char* name : {".tmp-c.12", ".tmp-checkpoint-8.12-1", ".tmp-model.safetensors.77", ".tmp-c.12.old"})
+    EXPECT_TRUE(is_leftover(name)) << name;
+  for (const char* name : {".tmp-mine", ".tmp-.12", ".tmp-a.b", ".tmp-c.", "c.12", ".lock", ".tmp"})
+    EXPECT_FALSE(is_leftover(name)) << name;
+}
+
+TEST(StagedFolder, IsRemovedOnlyWithoutForeignEntries) {
+  const ScratchFolder scratch;
+  save(scratch / "c", "x");
+  write_file_atomically(scratch / "c/thesis.tex", "mine");
+  EXPECT_NE(remove_staged(scratch / "c").find("holds thesis.tex"), std::string::npos);
+  fs::create_directory_symlink(scratch / "c", scratch / "link");
+  EXPECT_NE(remove_staged(scratch / "link").find("is not a folder"), std::string::npos);
+  EXPECT_TRUE(fs::exists(scratch / "c/model.safetensors"));
+  fs::remove(scratch / "link");
+  fs::remove(scratch / "c/thesis.tex");
+  EXPECT_EQ(remove_staged(scratch / "c"), "");
+  EXPECT_EQ(entries(scratch.path()), 0);
+  EXPECT_NE(remove_staged(scratch / "c"), "");
+}
+
 TEST(Manifest, EveryFlippedBitOfAFileIsFound) {
   const ScratchFolder scratch;
   const std::string weights = "some weights to flip";
