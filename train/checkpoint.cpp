@@ -185,7 +185,8 @@ void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
   check_same_run(state_file, state.at("run"), run_facts(run));
   announce_changes(Json::load(folder / "training_args.json"), run.args.to_json(), state.get<std::string>("cpu"));
   read_weights(run.model, folder / "model.safetensors");
-  read_optimizer(run.optimizer, folder / "optimizer.safetensors", state.get<std::int64_t>("optimizer_steps", 0, (std::int64_t{1} << 32) - 1));
+  read_optimizer(run.optimizer, folder / "optimizer.safetensors",
+                 state.get<std::int64_t>("optimizer_steps", 0, (std::int64_t{1} << 32) - 1));
   if (run.plateau != nullptr && !state.at("plateau").is_null()) run.plateau->load_state(state.at("plateau"));
   run.state.read_hf_json(Json::load(folder / "trainer_state.json"));
   run.state.read_sinter_json(state.at("state"));

@@ -31,7 +31,7 @@ struct RunParts {
 /// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's
 /// schema), training_args.json, sinter_state.json, manifest.json (sizes and SHA-256 of the others); with
 /// `only_model` no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into
-/// place: a reader sees all of it or nothing. What stands there and is not ours is moved aside, with a line that says so.
+/// place: a reader sees all of it or nothing. What stands there and is not ours is moved aside, which a line says.
 /// Error(diverged) when a weight is inf or NaN: then nothing is written.
 void save_checkpoint(const std::filesystem::path& folder, const RunParts& run, bool only_model);
 

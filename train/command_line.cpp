@@ -173,8 +173,8 @@ std::string lower_case(std::string text) {
   return text;
 }
 
-/// CLI11 reads "" as 0, clamps what does not fit and takes numbers for truths. Throws for a number that is not written out
-/// whole and in range, and for a truth that is not true or false.
+/// CLI11 reads "" as 0, clamps what does not fit and takes numbers for truths. Throws for a number that is not written
+/// out whole and in range, and for a truth that is not true or false.
 void check_written_values(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     const std::string type = option->get_type_name();
@@ -211,7 +211,8 @@ void check(const CommandLine& c) {
   if (!c.cpu_isa.empty() && c.cpu_isa != "avx2" && c.cpu_isa != "avx512")
     fail(ErrorCode::usage, "cpu_isa is \"", c.cpu_isa, "\", it must be avx2 or avx512");
   if (c.num_threads < 0 || c.num_threads > kMaxThreads)
-    fail(ErrorCode::usage, "num_threads is ", c.num_threads, ", it must lie between 1 and ", kMaxThreads, ", or be 0 for all cores");
+    fail(ErrorCode::usage, "num_threads is ", c.num_threads, ", it must lie between 1 and ", kMaxThreads,
+         ", or be 0 for all cores");
   if (c.only_classifies()) {
     if (c.model_name_or_path.empty())
       fail(ErrorCode::usage, "to classify sentences give a fine-tuned model as --model_name_or_path");
@@ -261,15 +262,18 @@ std::vector<std::string> joined_flags(const CLI::App& app, int argc, char** argv
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   for (const std::string& word : words)
     if (const std::string name = word.substr(0, word.find('=')); name.starts_with("--"))
-      fail(ErrorCode::usage, name.substr(0, 100), " is no option", nearest_name(name, known), "; sst2 --help lists all");
-  fail(ErrorCode::usage, "\"", words.front().substr(0, 100), "\" belongs to no option (quote a value with spaces); sst2 --help lists the options");
+      fail(ErrorCode::usage, name.substr(0, 100), " is no option", nearest_name(name, known),
+           "; sst2 --help lists all");
+  fail(ErrorCode::usage, "\"", words.front().substr(0, 100), "\" belongs to no option (quote a value with spaces); ",
+       "sst2 --help lists the options");
 }
 
 /// Throws for an option of the command line that has no part in classifying sentences.
 void refuse_what_classifying_ignores(const CLI::App& app) {
-  static const std::set<std::string> used = {"sentence", "predict_file", "model_name_or_path", "max_seq_length", "config",
-                                             "per_device_eval_batch_size", "num_threads", "cpu_isa",
-                                             "use_cpu", "full_determinism", "disable_tqdm"};
+  static const std::set<std::string> used = {
+      "sentence",    "predict_file", "model_name_or_path", "max_seq_length", "per_device_eval_batch_size",
+      "num_threads", "cpu_isa",      "use_cpu",            "config",         "full_determinism",
+      "disable_tqdm"};
   for (const CLI::Option* option : app.get_options())
     if (option->count() > 0 && !option->get_lnames().empty() && !used.contains(option->get_lnames().front()))
       fail(ErrorCode::usage, option->get_name(), " has no part in classifying sentences; leave it out");

@@ -37,7 +37,8 @@ std::string progress_line(const ProgressView& view, int columns) {
   const std::string times = "  " + clock_text(view.elapsed) + (view.rate ? "<" + clock_text(left) : "");
   const auto room = static_cast<std::size_t>(std::max(columns, 0));
   for (const std::string& rest : {counts + times + rate, counts + times, counts}) {
-    const std::size_t fixed = view.title.size() + std::string_view(percent).size() + 3 + rest.size();   // 3: " [" and "]"
+    const std::size_t brackets = std::string_view(" []").size();
+    const std::size_t fixed = view.title.size() + std::string_view(percent).size() + brackets + rest.size();
     if (fixed + kShortestBar > room) continue;
     const std::size_t length = std::min<std::size_t>(room - fixed, kLongestBar);
     std::string bar(static_cast<std::size_t>(share * static_cast<double>(length)), '#');

@@ -17,8 +17,8 @@ struct ProgressView {
   std::optional<double> rate;           ///< steps a second; not known before the second step
 };
 
-/// "train  50% [###...] 5/10  00:02<00:02  2.5 steps/s" in at most `columns` characters: the bar gets shorter first, then
-/// rate, times and bar are left out.
+/// "train  50% [###...] 5/10  00:02<00:02  2.5 steps/s" in at most `columns` characters: the bar gets shorter first,
+/// then rate, times and bar are left out.
 std::string progress_line(const ProgressView& view, int columns);
 
 /// A bar on standard error while that is a terminal, and log lines above it on standard output.

@@ -88,8 +88,8 @@ Job::Job(const train::CommandLine& c)
              std::to_string(max_length) + " positions: sentences are cut to those");
 }
 
-/// The class that the model means by each of SST-2's, where both names are among its own (run_glue's rule), else the same
-/// number: a model that was trained elsewhere may count POSITIVE first.
+/// The class that the model means by each of SST-2's, where both names are among its own (run_glue's rule), else the
+/// same number: a model that was trained elsewhere may count POSITIVE first.
 std::vector<std::int64_t> class_numbers(const nn::BertConfig& config) {
   std::vector<std::int64_t> numbers;
   for (const std::string_view name : {"negative", "positive"})
@@ -316,8 +316,8 @@ int run(int argc, char** argv) {
   return c->only_classifies() ? classify(*c) : fine_tune(*c);
 }
 
-/// A standard stream that the caller closed would be the next file that is opened. What is opened here cannot be written,
-/// so that output that goes nowhere is noticed.
+/// A standard stream that the caller closed would be the next file that is opened. What is opened here cannot be
+/// written, so that output that goes nowhere is noticed.
 void open_standard_streams() {
   for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
     if (fcntl(stream, F_GETFD) == -1) [[maybe_unused]] const int opened = open("/dev/null", O_RDONLY);

@@ -15,7 +15,9 @@ struct Handled {
 Handled g_handled[] = {{SIGINT}, {SIGTERM}, {SIGHUP}};
 
 /// What a handler may do: write() only. Nobody can be told that it failed.
-void say(std::string_view sentence) { [[maybe_unused]] const ssize_t n = write(STDERR_FILENO, sentence.data(), sentence.size()); }
+void say(std::string_view sentence) {
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, sentence.data(), sentence.size());
+}
 
 void on_signal(int number) {
   if (g_received != 0) {

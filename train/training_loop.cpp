@@ -274,7 +274,8 @@ TrainOutput Trainer::finish(Run& run) {
 
 void Trainer::load_best_model() {
   if (!state_.best_model_checkpoint)
-    return log_info("load_best_model_at_end has no effect: no evaluation gave a metric to choose by; the last weights stay");
+    return log_info(
+        "load_best_model_at_end has no effect: no evaluation gave a metric to choose by; the last weights stay");
   load_checkpoint_weights(*state_.best_model_checkpoint, *parts_.model);
   log_info("loaded the best model, " + *state_.best_model_checkpoint + ": " + *parts_.args.metric_for_best_model + " " +
            Json(state_.best_metric.value_or(0)).dump());

@@ -28,7 +28,8 @@ void check_finite(const nn::Module& module) {
   for (const Parameter& parameter : tensors_of(module)) {
     if (!kernels::is_floating(parameter.tensor.dtype()) || parameter.tensor.numel() == 0) continue;
     if (!std::isfinite(sum(parameter.tensor).item()))   // inf and NaN survive a sum
-      fail(ErrorCode::diverged, "the weight ", parameter.name, " holds inf or NaN, so nothing is saved; lower learning_rate");
+      fail(ErrorCode::diverged, "the weight ", parameter.name,
+           " holds inf or NaN, so nothing is saved; lower learning_rate");
   }
 }
 

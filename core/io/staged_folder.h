@@ -50,7 +50,7 @@ std::vector<std::string> verify_manifest(const std::filesystem::path& folder);
 std::string why_not_replaced(const std::filesystem::path& target);
 
 /// Removes a folder that holds nothing but what its manifest lists, after renaming it, so that a kill leaves no half of
-/// it under its name. Otherwise, or when the system refuses, nothing is removed, and the reason is returned: "" is done.
+/// it under its name. Otherwise, or when the system refuses, nothing is removed, and the reason is returned; "": done.
 std::string remove_staged(const std::filesystem::path& folder);
 
 /// True for the names that unfinished folders and files have: ".tmp-NAME.PID".

@@ -129,7 +129,8 @@ TEST(BestModel, WhatRotationDeletes) {
       {{5, 10, 15, 20}, 1, 15, 20, {5, 10}},
   };
   for (const auto& row : rows)
-    EXPECT_EQ(surplus_checkpoints(row.steps, row.limit, row.current, row.best), row.deleted) << row.limit << row.best.value_or(0);
+    EXPECT_EQ(surplus_checkpoints(row.steps, row.limit, row.current, row.best), row.deleted)
+        << row.limit << row.best.value_or(0);
 }
 
 TEST_F(HfBehaviour, N26_Rotation) {

@@ -19,14 +19,16 @@ TEST(ProgressLine, FillsTheWidthThatIsThere) {
   EXPECT_EQ(progress_line(half, 4), "trai");
   EXPECT_EQ(progress_line(half, 0), "");
   for (int columns = 0; columns < 120; ++columns)
-    EXPECT_LE(progress_line({.title = "train", .done = 12629, .total = 12630, .elapsed = 1e6, .rate = 0.01}, columns).size(),
+    EXPECT_LE(progress_line({.title = "train", .done = 12629, .total = 12630, .elapsed = 1e6, .rate = 0.01}, columns)
+                  .size(),
               static_cast<std::size_t>(columns));
 }
 
 TEST(ProgressLine, TheFirstStepHasNoRateAndTheLastButOneIsNotAll) {
   EXPECT_EQ(progress_line({.title = "train", .done = 1, .total = 3000}, 60),
             "train   0% [..............................] 1/3000  00:00");
-  EXPECT_EQ(progress_line({.title = "train", .done = 2999, .total = 3000, .elapsed = 10, .rate = 1}, 22), "train  99% 2999/3000");
+  EXPECT_EQ(progress_line({.title = "train", .done = 2999, .total = 3000, .elapsed = 10, .rate = 1}, 22),
+            "train  99% 2999/3000");
 }
 
 }  // namespace

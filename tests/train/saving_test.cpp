@@ -133,7 +133,7 @@ TEST_F(Saving, FoldersInThePlaceOfFilesAreFoundFirst) {
   TrainingArguments args = arguments("out");
   args.overwrite_output_dir = true;
   fs::create_directories(folder_ / "out/config.json");
-  testing::expect_usage_error([&] { train(args); }, "has a folder config.json where a file of this name will be written");
+  testing::expect_usage_error([&] { train(args); }, "has a folder config.json where a file of this name");
 }
 
 TEST_F(Saving, AllResultsThatAreNoneAreReplaced) {

@@ -216,7 +216,8 @@ TEST_F(Sst2BadInput, OutputFolders) {
 
 TEST_F(Sst2BadInput, SentencesAndPredictFiles) {
   write(folder_ / "empty.txt", "");
-  expect_refused({"--model_name_or_path", "model", "--predict_file", "empty.txt"}, "predict_file empty.txt has no line");
+  expect_refused({"--model_name_or_path", "model", "--predict_file", "empty.txt"},
+                 "predict_file empty.txt has no line");
   expect_refused({"--model_name_or_path", "model", "--predict_file", "nowhere.txt"}, "predict_file nowhere.txt");
   expect_refused({"--model_name_or_path", "model", "--predict_file", "data"}, "predict_file data is no file");
 }

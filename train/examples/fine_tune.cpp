@@ -1,5 +1,5 @@
-// Hugging Face's Trainer example: bert-base-uncased learns SST-2. Needs the folder SST-2 of GLUE and the model, which is
-// a folder or in Hugging Face's cache.
+// Hugging Face's Trainer example: bert-base-uncased learns SST-2. Needs the folder SST-2 of GLUE and the model, which
+// is a folder or in Hugging Face's cache.
 #include <cstdio>
 
 #include "core/error.h"
