@@ -2,16 +2,20 @@
 # Installs what is missing, builds, and runs the tests.
 #   bash tests/run.sh          the fast tier, at most 10 minutes with the build on 2 cores
 #   bash tests/run.sh --full   everything: also sanitizers, the AVX2 machine, mutations, fuzzing and the main job to its end
+# With --require-cuda a machine without the CUDA toolkit is a failure; else what needs it is skipped.
 # Ends with a line "N passed, N failed, N skipped"; every skipped test gives its reason above it.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$here" || exit 1
 full=no
-case "${1:-}" in
-  "") ;;
-  --full) full=yes ;;
-  *) echo "tests/run.sh: \"$1\" is not known; use no argument or --full" >&2; exit 2 ;;
-esac
+require_cuda=no
+for option in "$@"; do
+  case "$option" in
+    --full) full=yes ;;
+    --require-cuda) require_cuda=yes ;;
+    *) echo "tests/run.sh: \"$option\" is not known; the options are --full and --require-cuda" >&2; exit 2 ;;
+  esac
+done
 
 source train/setup.sh
 if [ $full = yes ]; then sinter_setup python3 binutils qemu-user clang-14 libclang-rt-14-dev; else sinter_setup python3 binutils; fi || exit 1
@@ -57,6 +61,9 @@ build release all
 step includes python3 tests/check_includes.py
 step readme python3 tests/check_readme.py
 programs release
+if [ ! -e build/release/bin/test_simt ]; then
+  step emulated_cuda bash -c 'echo "no CUDA toolkit was found; CUDA_HOME says where it is"; [ "$0" = no ] && exit 77' $require_cuda
+fi
 # The example learns: its last line is a mean loss well below log 2.
 step example_training_loop bash -c 'set -o pipefail
   build/release/bin/example_training_loop | tee /dev/stderr | awk "END { exit !(\$NF < 0.5) }"'
