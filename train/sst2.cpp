@@ -242,7 +242,8 @@ int fine_tune(train::CommandLine c) {
                           .compute_metrics = train::load_metric("accuracy")});
   const std::string output_dir = trainer.args().output_dir;   // without a ~
   if (args.do_train) {
-    check_source_survives(c.model_name_or_path, output_dir);
+    if (args.resume_from_checkpoint.value_or("false") == "false")
+      check_source_survives(c.model_name_or_path, output_dir);
     if (const int code = train_model(trainer, args.resume_from_checkpoint, train_set->size()); code != 0) return code;
   } else {
     train::check_output_dir(output_dir);
