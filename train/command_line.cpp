@@ -262,7 +262,7 @@ std::vector<std::string> joined_flags(const CLI::App& app, int argc, char** argv
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   for (const std::string& word : words)
     if (const std::string name = word.substr(0, word.find('=')); name.starts_with("--"))
-      fail(ErrorCode::usage, name.substr(0, 100), " is no option", nearest_name(name, known),
+      fail(ErrorCode::usage, name.substr(0, 100), " is no option", nearest_name_hint(name, known),
            "; sst2 --help lists all");
   fail(ErrorCode::usage, "\"", words.front().substr(0, 100), "\" belongs to no option (quote a value with spaces); ",
        "sst2 --help lists the options");

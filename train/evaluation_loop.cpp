@@ -34,6 +34,18 @@ class EvalMode {
   bool before_;
 };
 
+/// True for its lifetime, however that ends.
+class SetForScope {
+ public:
+  explicit SetForScope(bool& flag) : flag_(flag) { flag_ = true; }
+  ~SetForScope() { flag_ = false; }
+  SetForScope(const SetForScope&) = delete;
+  SetForScope& operator=(const SetForScope&) = delete;
+
+ private:
+  bool& flag_;
+};
+
 /// Thrown inside an evaluation that a signal breaks off.
 struct Stopped {};
 
@@ -47,13 +59,10 @@ void append(std::vector<Predictions>& outputs, const Tensors& logits) {
 }  // namespace
 
 std::optional<Metrics> Trainer::evaluate_unless_stopped() {
+  const SetForScope stops(stops_evaluations_);
   try {
-    stops_evaluations_ = true;
-    Metrics metrics = evaluate();
-    stops_evaluations_ = false;
-    return metrics;
+    return evaluate();
   } catch (const Stopped&) {
-    stops_evaluations_ = false;
     return std::nullopt;
   }
 }

@@ -26,7 +26,7 @@ constexpr std::size_t kShortestPart = 5;
 
 }  // namespace
 
-std::string nearest_name(std::string_view name, const std::vector<std::string>& known) {
+std::string nearest_name_hint(std::string_view name, const std::vector<std::string>& known) {
   const std::string_view plain = name.substr(std::min(name.find_first_not_of('-'), name.size()));
   const auto contains = [&](const std::string& other) { return other.find(plain) != std::string::npos; };
   const auto distance = [&](const std::string& other) { return edit_distance(other, name); };

@@ -103,7 +103,7 @@ std::vector<std::int64_t> class_numbers(const nn::BertConfig& config) {
 /// The labels as the model counts them; -1 (unknown) stays.
 data::Dataset with_labels_of(const nn::BertConfig& config, const data::Dataset& dataset) {
   const std::vector<std::int64_t> numbers = class_numbers(config);
-  if (numbers[0] == 0 || !dataset.has_column("label")) return dataset;
+  if (numbers == std::vector<std::int64_t>{0, 1} || !dataset.has_column("label")) return dataset;
   log_info("labels are numbered as the model does: " + config.label_name(0) + ", " + config.label_name(1));
   return dataset.map([&](const data::Batch& batch) {
     std::vector<std::int64_t> labels;
@@ -242,8 +242,8 @@ int fine_tune(train::CommandLine c) {
                           .compute_metrics = train::load_metric("accuracy")});
   const std::string output_dir = trainer.args().output_dir;   // without a ~
   if (args.do_train) {
-    if (args.resume_from_checkpoint.value_or("false") == "false")
-      check_source_survives(c.model_name_or_path, output_dir);
+    const bool replaces = args.overwrite_output_dir && args.resume_from_checkpoint.value_or("false") == "false";
+    if (replaces) check_source_survives(c.model_name_or_path, output_dir);
     if (const int code = train_model(trainer, args.resume_from_checkpoint, train_set->size()); code != 0) return code;
   } else {
     train::check_output_dir(output_dir);

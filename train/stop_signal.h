@@ -1,10 +1,11 @@
-// SIGINT and SIGTERM end a run at the next step boundary, with a checkpoint.
+// SIGINT, SIGTERM and SIGHUP end a run at the next step boundary, or in an evaluation, with a checkpoint.
 #pragma once
 
 namespace sinter::train {
 
-/// While one lives, the first SIGINT or SIGTERM is only noted; a second one ends the process at once. The handlers that
-/// were there before come back at the end. One at a time in a process.
+/// While one lives, the first of these signals is only noted, and said on standard error; a second one ends the process
+/// at once. A signal that is ignored (nohup's SIGHUP) stays so. The handlers that were there before come back at the
+/// end. One at a time in a process.
 class StopSignal {
  public:
   StopSignal();

@@ -29,7 +29,7 @@ struct TrainOutput {
   double training_loss = 0;    ///< mean over updates of the mean loss of their samples, earlier sessions included
   /// train_runtime (s), train_samples_per_second, train_steps_per_second, train_loss, total_flos, epoch
   Metrics metrics;
-  int stopped_by_signal = 0;   ///< SIGINT or SIGTERM, after a checkpoint was saved; 0: ran to the end
+  int stopped_by_signal = 0;   ///< SIGINT, SIGTERM or SIGHUP, after a checkpoint was saved; 0: ran to the end
 };
 
 /// What predict() returns: the outputs of a model for a whole data set in its order.
@@ -164,7 +164,7 @@ class Trainer {
   double own_lr_ = 0;                       // of an optimizer that was given, before a schedule changed it
   optim::Optimizer* optimizer_ = nullptr;   // of the current train()
   bool owns_output_dir_ = false;            // an earlier train() of this object wrote there
-  bool stops_evaluations_ = false;          // train() is under way: a signal breaks an evaluation off
+  bool stops_evaluations_ = false;          // a signal breaks the evaluation off that is under way
   std::vector<std::filesystem::path> replaced_;   // checkpoints of the run that this one replaces
 };
 

@@ -122,7 +122,7 @@ void refuse_unknown(const Json& json) {
   for_each_field(defaults, [&](const char* name, const auto&) { known.emplace_back(name); });
   for (const auto& [key, value] : json.items()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
-    fail(ErrorCode::usage, "\"", key.substr(0, 100), "\" is no training argument", nearest_name(key, known));
+    fail(ErrorCode::usage, "\"", key.substr(0, 100), "\" is no training argument", nearest_name_hint(key, known));
   }
 }
 

@@ -7,8 +7,9 @@ namespace sinter::kernels {
 
 enum class StatusCode : std::uint8_t { ok, invalid_argument, unsupported, out_of_memory, device_error };
 
-/// Outcome of a kernel call. `what` is a string literal that names the rule which was broken ("" when ok):
-/// the kernel layer allocates nothing; core adds the op, the shapes and the values.
+/// Outcome of a kernel call. `what` names the rule which was broken ("" when ok): a string literal, as the kernel layer
+/// allocates nothing, or the emulated device's report, which stands until its next one. Core adds the op, the shapes
+/// and the values.
 struct [[nodiscard]] Status {
   StatusCode code = StatusCode::ok;
   const char* what = "";

@@ -82,6 +82,22 @@ class Sst2BadInput : public ::testing::Test {
     EXPECT_TRUE(snapshot(folder_.path()) == before) << "files were left or changed";
   }
 
+  /// Of the model on these rows, and what was said on standard error.
+  std::pair<double, std::string> eval_loss(std::string_view dev) const {
+    write(folder_ / "data/dev.tsv", dev);
+    const testing::ProgramRun ended = run(job({"--do_eval"}));
+    EXPECT_EQ(ended.exit_code, 0) << ended.err;
+    const Json metrics = Json::load(folder_ / "out/eval_results.json");
+    fs::remove_all(folder_ / "out");
+    return {metrics.get<double>("eval_loss"), ended.err};
+  }
+  void name_classes(const char* first, const char* second) const {
+    Json config = Json::load(folder_ / "model/config.json");
+    config.set("id2label", Json::object({{"0", first}, {"1", second}}));
+    config.set("label2id", Json());
+    config.save(folder_ / "model/config.json");
+  }
+
   testing::ScratchFolder folder_;
 };
 
@@ -232,10 +248,7 @@ TEST_F(Sst2BadInput, TheSourceIsNotAmongWhatIsReplaced) {
 
 // Answers stay one line each, with two tabs, whatever the sentences and the names of the classes hold.
 TEST_F(Sst2BadInput, AnswersAreOneLineEach) {
-  Json config = Json::load(folder_ / "model/config.json");
-  config.set("id2label", Json::object({{"0", "ne\tg"}, {"1", "p\nos"}}));
-  config.set("label2id", Json());
-  config.save(folder_ / "model/config.json");
+  name_classes("ne\tg", "p\nos");
   write(folder_ / "lines.txt", std::string("\xEF\xBB\xBFgood\r\na\tb\0c\n\n", 16));
   const testing::ProgramRun ended = run({"--model_name_or_path", "model", "--predict_file", "lines.txt"});
   EXPECT_EQ(ended.exit_code, 0) << ended.err;
@@ -247,39 +260,23 @@ TEST_F(Sst2BadInput, AnswersAreOneLineEach) {
 
 // The same model whose classes stand in the other order gives the same figures.
 TEST_F(Sst2BadInput, LabelsAreThoseThatTheModelMeans) {
-  const auto accuracy = [&](const Json& names) {
-    Json config = Json::load(folder_ / "model/config.json");
-    config.set("id2label", names);
-    config.set("label2id", Json());
-    config.save(folder_ / "model/config.json");
-    const testing::ProgramRun ended = run(job({"--do_eval"}));
-    EXPECT_EQ(ended.exit_code, 0) << ended.err;
-    const double loss = Json::load(folder_ / "out/eval_results.json").get<double>("eval_loss");
-    fs::remove_all(folder_ / "out");
-    return loss;
-  };
-  write(folder_ / "data/dev.tsv", "sentence\tlabel\na great film\t1\n");
-  const double plain = accuracy(Json::object({{"0", "negative"}, {"1", "positive"}}));
-  EXPECT_EQ(accuracy(Json::object({{"0", "bad"}, {"1", "good"}})), plain);
-  write(folder_ / "data/dev.tsv", "sentence\tlabel\na great film\t0\n");
-  EXPECT_EQ(accuracy(Json::object({{"0", "POSITIVE"}, {"1", "NEGATIVE"}})), plain);
+  const std::string positive = "sentence\tlabel\na great film\t1\n", negative = "sentence\tlabel\na great film\t0\n";
+  name_classes("negative", "positive");
+  const double plain = eval_loss(positive).first;
+  EXPECT_NE(eval_loss(negative).first, plain);
+  name_classes("bad", "good");
+  EXPECT_EQ(eval_loss(positive).first, plain);
+  name_classes("POSITIVE", "NEGATIVE");
+  EXPECT_EQ(eval_loss(negative).first, plain);
 }
 
 // What is odd and allowed gives the figures of the same table without it.
 TEST_F(Sst2BadInput, OddTablesAreReadAsPlainOnes) {
-  const auto loss = [&](std::string_view dev) {
-    write(folder_ / "data/dev.tsv", dev);
-    const testing::ProgramRun ended = run(job({"--do_eval"}));
-    EXPECT_EQ(ended.exit_code, 0) << ended.err;
-    const Json metrics = Json::load(folder_ / "out/eval_results.json");
-    fs::remove_all(folder_ / "out");
-    return std::pair(metrics.at("eval_loss").as<double>(), ended.err);
-  };
-  const auto [plain, empty] = loss("sentence\tlabel\na \"great film\t1\n\t0\n" + std::string(101, 'x') + "\t1\n");
+  const auto [plain, empty] = eval_loss("sentence\tlabel\na \"great film\t1\n\t0\n" + std::string(101, 'x') + "\t1\n");
   EXPECT_NE(empty.find("1 sentence is empty"), std::string::npos) << empty;
   const std::string odd = "\xEF\xBB\xBFsentence\tlabel\r\n\r\na \"gre" + std::string(1, '\0') +
                           "at film\t1\r\n\t0\r\n\n" + std::string(10'000'000, 'x') + "\xFF\t1";
-  const auto [same, said] = loss(odd);
+  const auto [same, said] = eval_loss(odd);
   EXPECT_EQ(same, plain);
   EXPECT_NE(said.find("1 line held bytes that are not UTF-8, which were dropped"), std::string::npos) << said;
 }
