@@ -60,8 +60,10 @@ std::string Json::source() const {
 }
 
 std::string Json::path() const {
+  constexpr std::size_t kEnough = 200;   // bytes that a sentence has room for
   std::string path;
   for (const Origin* at = origin_.get(); at != nullptr && at->parent; at = at->parent.get()) {
+    if (path.size() > kEnough) return "... " + path;
     const bool continues = path.empty() || path.front() == '[';
     path = shown(at->step) + (continues ? "" : ".") + path;
   }

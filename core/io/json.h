@@ -142,7 +142,7 @@ class Json {
   bool has_value(std::string_view key) const;
   std::string field(std::string_view key) const;  // "config.json: task.name" as messages begin
   std::string here() const;
-  std::string path() const;  // "task.names[3]", empty for the outermost value
+  std::string path() const;  // "task.names[3]", empty for the outermost value; of a long one the last 200 bytes or so
 
   std::variant<std::nullptr_t, bool, std::int64_t, double, std::string, Array, Object> value_ = nullptr;
   std::shared_ptr<const Origin> origin_;

@@ -4,7 +4,6 @@
 #include "core/error.h"
 #include "core/io/files.h"
 #include "core/io/json.h"
-#include "core/io/shown.h"
 
 namespace sinter {
 
@@ -71,7 +70,7 @@ class JsonBuilder final : public nlohmann::json_sax<nlohmann::json> {
     container.origin_ = std::make_shared<Json::Origin>(
         open_.empty() ? Json::Origin{nullptr, source_} : Json::Origin{open_.back().value.origin_, next_step()});
     if (open_.size() == static_cast<std::size_t>(limits_.max_depth))
-      fail(ErrorCode::bad_input, source_, ": ", shown(container.path(), 200), " is nested deeper than ",
+      fail(ErrorCode::bad_input, source_, ": ", container.path(), " is nested deeper than ",
            limits_.max_depth, " levels");
     open_.push_back({std::move(container), ""});
     return true;

@@ -112,10 +112,11 @@ TEST(Json, BombsAreRefusedOrCostTheirSize) {
     std::string text;
     const char* says;
   } refused[] = {
-      {repeated("{\"key\":", 100'000), "config.json: key.key.key.key.key"},
-      {repeated("{\"key\":", 100'000), " ... is nested deeper than 64 levels"},
+      {repeated("{\"key\":", 100'000), "config.json: ... key.key.key.key.key"},
+      {repeated("{\"key\":", 100'000), "key.key is nested deeper than 64 levels"},
       {repeated("[{\"a\":", 100'000), "[0].a[0].a[0].a"},
       {"{\"" + key + "\":1,\"" + key + "\":2}", "kkk ... is given twice"},
+      {repeated("{\"" + key + "\":", 40) + "{\"a\":1,\"a\":2}", "kkk ....a is given twice"},
       {"[" + std::string(100'000, '9') + "]", "number overflow parsing"},
       {"[" + repeated("0,", 2'100'000) + "0]", "has more than 2097152 values, the most that are read"},
       {std::string((16 << 20) + 1, ' '), "has 16777217 bytes of JSON, at most 16777216 are read"},
