@@ -28,15 +28,32 @@ Status copy(int, void* dst, const void* src, std::size_t bytes, Stream) {
   return {};
 }
 
+Status fill(int, void* dst, int byte, std::size_t bytes, Stream) {
+  if (bytes > 0) std::memset(dst, byte, bytes);
+  return {};
+}
+
 }  // namespace
 
 const DeviceApi& host_device_api() {
+  constexpr auto deallocate = [](int, void* memory) { std::free(memory); };
   static const DeviceApi api = {
       .device_count = [] { return 1; },
       .why_unavailable = [] { return ""; },
+      .device_name = [](int) { return "CPU"; },
       .allocate = allocate,
-      .deallocate = [](int, void* memory) { std::free(memory); },
+      .deallocate = deallocate,
+      .allocate_host = allocate,
+      .deallocate_host = deallocate,
       .copy = copy,
+      .fill = fill,
+      .create_stream = [](int, Stream* stream) { return *stream = {}, Status{}; },
+      .destroy_stream = [](int, Stream) {},
+      .create_event = [](int, Event* event) { return *event = {}, Status{}; },
+      .destroy_event = [](int, Event) {},
+      .record_event = [](int, Event, Stream) { return Status{}; },
+      .wait_event = [](int, Stream, Event) { return Status{}; },
+      .synchronize_event = [](int, Event) { return Status{}; },
       .synchronize = [](int, Stream) { return Status{}; },
   };
   return api;

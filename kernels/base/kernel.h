@@ -53,14 +53,45 @@ struct KernelEntry {
   std::size_t (*workspace)(const void* params);    ///< bytes that params.workspace must offer, 64-byte aligned
 };
 
-/// Memory and queues of a device. The CPU's are trivial. Sizes in bytes; memory is aligned to 64 bytes or more.
+/// Memory, queues and points in queues of a backend's devices. Sizes in bytes. `device` is in [0, device_count()); what
+/// one device made (memory, streams, events) belongs to it. A function that answers a Status and fails gives no result:
+/// out_of_memory, or device_error with the device's own words, which may stem from earlier work of the stream.
+///
+/// The CPU's are trivial: one device, streams all of whose work has ended when the call returns, events without state.
 struct DeviceApi {
+  /// 0 where no device can be used; why_unavailable() then says why in half a sentence ("there is no NVIDIA driver").
   int (*device_count)();
   const char* (*why_unavailable)();                                            ///< "" when device_count() > 0
+  const char* (*device_name)(int device);                                      ///< "NVIDIA H200"
+
+  /// Device memory, aligned to 64 bytes or more, of undefined content. May be slow and wait for the device: core caches
+  /// it.
   Status (*allocate)(int device, std::size_t bytes, void** memory);
+  /// Null is allowed. Nothing that still runs may use the memory.
   void (*deallocate)(int device, void* memory);
+  /// Host memory that `copy` moves without staging and in parallel with the host. Kernels must not touch it.
+  Status (*allocate_host)(int device, std::size_t bytes, void** memory);
+  void (*deallocate_host)(int device, void* memory);                           ///< as deallocate
+
+  /// Puts a copy into the stream: from and to the host, inside a device, or between devices of this backend. The ranges
+  /// must not overlap and must stay as they are until the stream has passed it, pageable host memory included.
   Status (*copy)(int device, void* dst, const void* src, std::size_t bytes, Stream stream);
-  Status (*synchronize)(int device, Stream stream);
+  /// Puts a fill of device memory with one byte value into the stream.
+  Status (*fill)(int device, void* dst, int byte, std::size_t bytes, Stream stream);
+
+  /// A queue whose work is ordered in itself only, not after that of the null stream.
+  Status (*create_stream)(int device, Stream* stream);
+  void (*destroy_stream)(int device, Stream stream);                           ///< waits for its work; null is allowed
+
+  Status (*create_event)(int device, Event* event);
+  void (*destroy_event)(int device, Event event);                              ///< null is allowed
+  /// The event stands from now on for the end of all work that is in the stream. May be repeated.
+  Status (*record_event)(int device, Event event, Stream stream);
+  /// What is put into the stream later begins after the event's last recording, or at once where there is none. The
+  /// event may be another device's of this backend. The host does not wait.
+  Status (*wait_event)(int device, Stream stream, Event event);
+  Status (*synchronize_event)(int device, Event event);                        ///< the host waits
+  Status (*synchronize)(int device, Stream stream);                            ///< the host waits for all of the stream
 };
 
 /// What a backend library exports: `extern "C" const BackendModule* sinter_backend_module()`.
@@ -73,7 +104,7 @@ struct BackendModule {
   const DeviceApi* device;
 };
 
-inline constexpr std::uint32_t kBackendAbi = 1;
+inline constexpr std::uint32_t kBackendAbi = 2;
 
 /// The row of `id`, or null where the backend has no such kernel.
 const KernelEntry* find(const BackendModule& module, KernelId id);

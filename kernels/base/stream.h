@@ -12,6 +12,11 @@ struct Stream {
   void* handle = nullptr;
 };
 
+/// Opaque handle of a point in a stream: `cudaEvent_t` on CUDA. See DeviceApi.
+struct Event {
+  void* handle = nullptr;
+};
+
 /// Runs independent tasks of one kernel on several threads. core/runtime/thread_pool.h has the pool that sinter uses;
 /// a program that uses the kernels alone may bring its own, or pass a null stream and run on the calling thread.
 class Executor {

@@ -1,6 +1,7 @@
 #include <atomic>
 
 #include "kernels/base/philox.h"
+#include "tests/kernels/device_api_cases.h"
 #include "tests/kernels/kernel_test.h"
 
 namespace sinter::kernels {
@@ -48,6 +49,11 @@ TEST(Philox, KnownAnswers) {
   expect(philox4x32_10(~0ull, ~0u, ~0u, ~0u, ~0u), 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd);
   expect(philox4x32_10(0x299f31d0a4093822ull, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344), 0xd16cfe09, 0x94fdcceb,
          0x5001e420, 0x24126ea1);
+}
+
+TEST(DeviceApi, OfTheCpu) {
+  check_device_api(cpu_module());
+  check_device_api(ref_module());
 }
 
 TEST(ThreadPool, RunsEveryTaskOnce) {
