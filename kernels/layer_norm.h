@@ -1,4 +1,7 @@
 // Layer normalisation over the last dimension, alone and with the sum that stands before it in a post-LN encoder.
+//
+// Matrices are of `dtype`; vectors (gamma, beta, bias, mean, rstd, the gradients of columns) of computed_dtype(dtype), that
+// is f32 beside f16 and bf16. The CPU computes f32 and f64, CUDA all four.
 #pragma once
 
 #include "kernels/base/dtype.h"
@@ -9,7 +12,7 @@ namespace sinter::kernels {
 
 /// y[n, h] = (x[n, h] - mean[n]) * rstd[n] * gamma[h] + beta[h],   rstd = 1 / sqrt(biased variance + eps).
 /// x, y [rows, cols] contiguous; gamma, beta [cols]; mean, rstd [rows] are outputs for the backward (null: not stored).
-/// Statistics by two passes over the row (mean first), in f32 (f64 for f64). f32, f64. Per-row, so batch-invariant.
+/// Statistics by two passes over the row (mean first), in f32 (f64 for f64). Per-row, so batch-invariant.
 struct LayerNorm {
   static constexpr KernelId id = KernelId::layer_norm;
   Dtype dtype = Dtype::f32;
@@ -28,7 +31,7 @@ struct LayerNorm {
 ///   dgamma[h] = sum_n dy * xhat,  dbeta[h] = sum_n dy              (overwrite)
 /// Any of dx, dgamma, dbeta may be null: not computed (dgamma and dbeta: both or neither).
 /// Column sums: fixed blocks of 64 rows, partial sums in the workspace, added in ascending order.
-/// workspace: 2 * ceil(rows / 64) * cols elements.
+/// workspace: 2 * ceil(rows / 64) * cols elements of computed_dtype(dtype).
 struct LayerNormBackward {
   static constexpr KernelId id = KernelId::layer_norm_backward;
   Dtype dtype = Dtype::f32;
@@ -47,7 +50,7 @@ struct LayerNormBackward {
 /// z = dropout(x + bias) + residual;  y = LayerNorm(z).   One pass over the row.
 /// x, residual, z, y [rows, cols]; bias, gamma, beta [cols]; mean, rstd [rows]; z is an output kept for the backward.
 /// Null z, mean, rstd: not kept.
-/// Dropout decisions after base/philox.h with RowMap `map`; dropout.threshold = 0 turns it off. f32, f64.
+/// Dropout decisions after base/philox.h with RowMap `map`; dropout.threshold = 0 turns it off.
 struct BiasDropoutResidualLayerNorm {
   static constexpr KernelId id = KernelId::bias_dropout_residual_layer_norm;
   Dtype dtype = Dtype::f32;
@@ -68,7 +71,8 @@ struct BiasDropoutResidualLayerNorm {
 
 /// dz from LayerNorm's backward at z; dresidual = dz; dx = dropout'(dz) (same decisions); dbias[h] = sum_n dx;
 /// dgamma, dbeta as LayerNormBackward. All overwrite. dbias may be null. dx may equal dresidual only without dropout
-/// (then only dresidual is written and dx may be null). workspace: 3 * ceil(rows / 64) * cols elements.
+/// (then only dresidual is written and dx may be null).
+/// workspace: 3 * ceil(rows / 64) * cols elements of computed_dtype(dtype).
 struct BiasDropoutResidualLayerNormBackward {
   static constexpr KernelId id = KernelId::bias_dropout_residual_layer_norm_backward;
   Dtype dtype = Dtype::f32;

@@ -29,6 +29,10 @@ constexpr bool is_floating(Dtype dtype) {
   return dtype == Dtype::f32 || dtype == Dtype::f64 || dtype == Dtype::f16 || dtype == Dtype::bf16;
 }
 
+/// What elements of a floating dtype are computed in; also the dtype of the vectors that go with a matrix of `dtype`
+/// (statistics of rows; factors, offsets and gradients of columns): f64 for f64, else f32.
+constexpr Dtype computed_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
 /// IEEE 754 binary16, storage only.
 struct f16 {
   std::uint16_t bits = 0;

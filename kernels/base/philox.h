@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/base/on_device.h"
+
 namespace sinter::kernels {
 
 struct Philox4x32 {
@@ -11,8 +13,8 @@ struct Philox4x32 {
 };
 
 /// One block of Philox4x32-10: 128 random bits, a pure function of key and counter.
-constexpr Philox4x32 philox4x32_10(std::uint64_t key, std::uint32_t c0, std::uint32_t c1, std::uint32_t c2,
-                                   std::uint32_t c3) {
+SINTER_HOST_DEVICE constexpr Philox4x32 philox4x32_10(std::uint64_t key, std::uint32_t c0, std::uint32_t c1,
+                                                      std::uint32_t c2, std::uint32_t c3) {
   std::uint32_t k0 = static_cast<std::uint32_t>(key);
   std::uint32_t k1 = static_cast<std::uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -39,9 +41,11 @@ struct Dropout16 {
   std::uint32_t site = 0;                        ///< number of the dropout layer in the model
   std::uint32_t threshold = 0;                   ///< an element whose 16 bits are less is dropped; 0 = no dropout
 
-  constexpr bool active() const { return threshold != 0; }
+  SINTER_HOST_DEVICE constexpr bool active() const { return threshold != 0; }
   /// Kept elements are multiplied by this: 1 / (1 - threshold / 65536).
-  constexpr double scale() const { return 65536.0 / (65536.0 - static_cast<double>(threshold)); }
+  SINTER_HOST_DEVICE constexpr double scale() const {
+    return 65536.0 / (65536.0 - static_cast<double>(threshold));
+  }
 };
 
 /// p rounded to the nearest k / 65536, k <= 65535. `p` must lie in [0, 1).
@@ -51,8 +55,8 @@ constexpr std::uint32_t dropout_threshold(double p) {
 }
 
 /// The eight decisions of elements 8 * block .. 8 * block + 7: bit i is set when element i is kept.
-constexpr std::uint32_t dropout_keep8(const Dropout16& d, std::uint32_t step, std::uint32_t sample,
-                                      std::uint32_t block) {
+SINTER_HOST_DEVICE constexpr std::uint32_t dropout_keep8(const Dropout16& d, std::uint32_t step, std::uint32_t sample,
+                                                         std::uint32_t block) {
   const Philox4x32 r = philox4x32_10(d.seed, step, d.site, sample, block);
   std::uint32_t keep = 0;
   for (int i = 0; i < 4; ++i) {

@@ -73,9 +73,6 @@ inline void store(Dtype dtype, void* base, std::int64_t i, double x) {
   }
 }
 
-/// Dtype of the statistics that go with `dtype`: f64 for f64, f32 for the others.
-constexpr Dtype statistics_dtype(Dtype dtype) { return dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
-
 /// What a reference kernel of floating dtypes answers for any other dtype.
 constexpr Status check_floating(Dtype dtype) {
   return is_floating(dtype) ? Status{} : unsupported("the dtype must be f32, f64, f16 or bf16");

@@ -35,8 +35,8 @@ Status run_backward(const LayerNormBackward& p, Stream) {
       dgamma += dy * backward.xhat(r, c);
       dbeta += dy;
     }
-    store(p.dtype, p.dgamma, c, dgamma);
-    store(p.dtype, p.dbeta, c, dbeta);
+    store(computed_dtype(p.dtype), p.dgamma, c, dgamma);
+    store(computed_dtype(p.dtype), p.dbeta, c, dbeta);
   }
   return {};
 }
@@ -47,7 +47,7 @@ Status run_residual_forward(const BiasDropoutResidualLayerNorm& p, Stream) {
   for (std::int64_t r = 0; r < p.rows; ++r) {
     for (std::int64_t c = 0; c < p.cols; ++c) {
       const std::int64_t i = r * p.cols + c;
-      const double biased = load(p.dtype, p.x, i) + (p.bias == nullptr ? 0 : load(p.dtype, p.bias, c));
+      const double biased = load(p.dtype, p.x, i) + (p.bias == nullptr ? 0 : load(computed_dtype(p.dtype), p.bias, c));
       store(p.dtype, z, i, biased * dropout_factor(p.dropout, p.map, p.cols, r, c) + load(p.dtype, p.residual, i));
     }
     layer_norm_row(rows, r);
@@ -74,9 +74,9 @@ Status run_residual_backward(const BiasDropoutResidualLayerNormBackward& p, Stre
       dbeta += dy;
       dbias += load(p.dtype, p.dresidual, r * p.cols + c) * dropout_factor(p.dropout, p.map, p.cols, r, c);
     }
-    if (p.dgamma != nullptr) store(p.dtype, p.dgamma, c, dgamma);
-    if (p.dbeta != nullptr) store(p.dtype, p.dbeta, c, dbeta);
-    if (p.dbias != nullptr) store(p.dtype, p.dbias, c, dbias);
+    if (p.dgamma != nullptr) store(computed_dtype(p.dtype), p.dgamma, c, dgamma);
+    if (p.dbeta != nullptr) store(computed_dtype(p.dtype), p.dbeta, c, dbeta);
+    if (p.dbias != nullptr) store(computed_dtype(p.dtype), p.dbias, c, dbias);
   }
   return {};
 }

@@ -30,12 +30,13 @@ inline void layer_norm_row(const LayerNormRows& p, std::int64_t r) {
     squares += deviation * deviation;
   }
   const double rstd = 1 / std::sqrt(squares / static_cast<double>(p.cols) + p.eps);
+  const Dtype vectors = computed_dtype(p.dtype);
   for (std::int64_t c = 0; c < p.cols; ++c) {
     const double xhat = (load(p.dtype, p.z, r * p.cols + c) - mean) * rstd;
-    store(p.dtype, p.y, r * p.cols + c, xhat * load(p.dtype, p.gamma, c) + load(p.dtype, p.beta, c));
+    store(p.dtype, p.y, r * p.cols + c, xhat * load(vectors, p.gamma, c) + load(vectors, p.beta, c));
   }
-  if (p.mean != nullptr) store(statistics_dtype(p.dtype), p.mean, r, mean);
-  if (p.rstd != nullptr) store(statistics_dtype(p.dtype), p.rstd, r, rstd);
+  if (p.mean != nullptr) store(vectors, p.mean, r, mean);
+  if (p.rstd != nullptr) store(vectors, p.rstd, r, rstd);
 }
 
 /// The backward of a row. `dy(c)` is the gradient of the row's output, `dz(c, value)` receives that of its input.
@@ -48,7 +49,7 @@ struct LayerNormRowsBackward {
   const void* gamma;
 
   double xhat(std::int64_t r, std::int64_t c) const {
-    const Dtype statistics = statistics_dtype(dtype);
+    const Dtype statistics = computed_dtype(dtype);
     return (load(dtype, z, r * cols + c) - load(statistics, mean, r)) * load(statistics, rstd, r);
   }
 
@@ -56,14 +57,14 @@ struct LayerNormRowsBackward {
   void row(std::int64_t r, Dy&& dy, Dz&& dz) const {
     double sum = 0, product = 0;
     for (std::int64_t c = 0; c < cols; ++c) {
-      const double g = dy(c) * load(dtype, gamma, c);
+      const double g = dy(c) * load(computed_dtype(dtype), gamma, c);
       sum += g;
       product += g * xhat(r, c);
     }
     const double n = static_cast<double>(cols);
-    const double rstd_r = load(statistics_dtype(dtype), rstd, r);
+    const double rstd_r = load(computed_dtype(dtype), rstd, r);
     for (std::int64_t c = 0; c < cols; ++c) {
-      const double g = dy(c) * load(dtype, gamma, c);
+      const double g = dy(c) * load(computed_dtype(dtype), gamma, c);
       dz(c, rstd_r * (g - sum / n - xhat(r, c) * product / n));
     }
   }

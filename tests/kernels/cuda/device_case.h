@@ -1,0 +1,131 @@
+// One call of a kernel on the device, compared with the reference.
+//
+//   DeviceCase<LayerNorm> c({.dtype = dtype, .rows = rows, .cols = cols});
+//   c.input(c.params.x, dtype, normal_values(rows * cols, 1));
+//   c.input(c.params.gamma, computed_dtype(dtype), normal_values(cols, 2, 1, 0.2));
+//   c.output(c.params.y, dtype, rows * cols, {.ulps = 16, .floor = 1});
+//   c.check();
+//
+// check() runs every variant that takes these params, under every schedule: outputs within their tolerance of the
+// reference and with equal bits in all schedules, inputs and the bytes around every buffer as before, every output
+// element written (they hold NaN before). A variant that refuses the params is passed over; a program whose cases never
+// ran some variant fails at its end.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels/base/dtype.h"
+#include "kernels/base/kernel.h"
+
+namespace sinter::kernels::testing {
+
+/// How far an output may be from the reference: |actual - expected| <= ulps * u * max(floor, largest |expected|), u
+/// being the unit roundoff of computed_dtype; for f16 and bf16 also one rounding of their own apart. Derive ulps from the
+/// number of operations behind an element. {.ulps = 0}: the same values.
+struct Tolerance {
+  double ulps = 0;
+  double floor = 1e-30;
+};
+
+/// Normal random numbers, the same for the same seed.
+std::vector<double> normal_values(std::int64_t n, unsigned seed, double mean = 0, double stddev = 1);
+/// Whole numbers of [low, high), the same for the same seed.
+std::vector<double> whole_values(std::int64_t n, std::int64_t low, std::int64_t high, unsigned seed);
+
+/// The untyped half of DeviceCase.
+class DeviceCaseBase {
+ public:
+  DeviceCaseBase(const DeviceCaseBase&) = delete;
+  DeviceCaseBase& operator=(const DeviceCaseBase&) = delete;
+
+  /// Runs the case; failures name kernel, variant and schedule.
+  void check();
+  /// As check(), and demands that the variant of this name takes the params.
+  void check_with(const std::string& variant);
+
+ protected:
+  struct Operand {
+    std::size_t offset;               ///< of the pointer in the params
+    Dtype dtype = Dtype::f32;
+    std::int64_t count = 0;
+    bool is_input = false, is_output = false;
+    std::size_t misalignment = 0;     ///< bytes behind a multiple of 256
+    Tolerance tolerance;
+    std::vector<std::byte> before, expected;
+  };
+
+  DeviceCaseBase(KernelId id, void* params, std::size_t bytes) : id_(id), params_(params), bytes_(bytes) {}
+  Operand& add(const void* field, Dtype dtype, std::int64_t count);
+  Operand& add_values(const void* field, Dtype dtype, const std::vector<double>& values);
+  Operand& last_operand() { return operands_.back(); }
+  void set_workspace(const void* field) { workspace_offset_ = offset_of(field); }
+
+ private:
+  std::size_t offset_of(const void* field) const;
+  void run_reference();
+  bool run_variant(const KernelEntry& entry, int variant);
+  bool run_once(const KernelEntry& entry, int variant, std::vector<std::vector<std::byte>>* outputs) const;
+  void compare(std::size_t operand, const std::vector<std::byte>& actual) const;
+
+  static constexpr std::size_t kNone = ~std::size_t{0};
+  KernelId id_;
+  void* params_;
+  std::size_t bytes_, workspace_offset_ = kNone;
+  std::vector<Operand> operands_;
+  std::vector<std::string> ran_;   ///< names of the variants that took the params in the last check
+};
+
+template <class P>
+class DeviceCase : public DeviceCaseBase {
+ public:
+  explicit DeviceCase(const P& p) : DeviceCaseBase(P::id, &params, sizeof(P)), params(p) {}
+
+  P params;
+
+  /// `field` is a pointer member of `params`, at any depth.
+  template <class T>
+  void input(T*& field, Dtype dtype, const std::vector<double>& values) {
+    add_values(&field, dtype, values).is_input = true;
+  }
+  /// Holds `values` before; must hold what the reference leaves there.
+  template <class T>
+  void in_out(T*& field, Dtype dtype, const std::vector<double>& values, Tolerance tolerance) {
+    Operand& operand = add_values(&field, dtype, values);
+    operand.is_output = true;
+    operand.tolerance = tolerance;
+  }
+  template <class T>
+  void output(T*& field, Dtype dtype, std::int64_t count, Tolerance tolerance) {
+    Operand& operand = add(&field, dtype, count);
+    operand.is_output = true;
+    operand.tolerance = tolerance;
+  }
+  /// The last operand begins this many bytes behind an aligned address.
+  void misalign(std::size_t bytes) { last_operand().misalignment = bytes; }
+  /// The kernel's own number of bytes, filled with NaN.
+  template <class T>
+  void workspace(T*& field) {
+    set_workspace(&field);
+  }
+};
+
+/// The params are refused on the device with a sentence that contains `says`.
+void expect_refused(KernelId id, const void* params, std::size_t bytes, const std::string& says);
+template <class P>
+void expect_refused(const P& params, const std::string& says) {
+  expect_refused(P::id, &params, sizeof params, says);
+}
+
+/// "gemm tiled" for each variant of the table that no case has run so far.
+std::vector<std::string> variants_that_never_ran();
+
+/// The dtypes that the device computes in.
+inline constexpr Dtype kDeviceDtypes[] = {Dtype::f32, Dtype::f64, Dtype::f16, Dtype::bf16};
+
+}  // namespace sinter::kernels::testing
