@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/base/cuda_status.cuh"
 #include "kernels/base/status.h"
 #include "kernels/base/stream.h"
 
@@ -21,12 +22,6 @@
   T* name = reinterpret_cast<T*>(sinter_dynamic_shared_)
 
 namespace sinter::kernels {
-
-inline Status status_of(cudaError_t error) {
-  if (error == cudaSuccess) return {};
-  if (error == cudaErrorMemoryAllocation) return {StatusCode::out_of_memory, cudaGetErrorString(error)};
-  return {StatusCode::device_error, cudaGetErrorString(error)};
-}
 
 /// Starts `kernel` on the stream. Faults inside a kernel show at a later call, as with CUDA.
 template <class... Parameters, class... Arguments>

@@ -4,10 +4,12 @@
     python3 tests/kernels/cuda_code.py BUILD_FOLDER
 
 1. The object of each kernel file holds code for sm_80 and sm_90a and PTX for what came later.
-2. The very command that compiles a kernel fails on registers that spill, on local memory and on a warning, and takes a
+2. libsinter_cuda.so shows one function and needs no library of CUDA's.
+3. The very command that compiles a kernel fails on registers that spill, on local memory and on a warning, and takes a
    kernel without them.
 """
 import pathlib
+import re
 import shlex
 import struct
 import subprocess
@@ -64,6 +66,20 @@ def check_architectures(build, kernels):
     return wrong
 
 
+def check_library(build):
+    library = str(build / "bin/libsinter_cuda.so")
+    said = [subprocess.run([*command, library], check=True, capture_output=True, text=True).stdout
+            for command in (["nm", "-D", "--defined-only"], ["readelf", "-d"])]
+    shown = [line.split()[-1] for line in said[0].splitlines()]
+    needed = re.findall(r"NEEDED.*\[(.*)\]", said[1])
+    wrong = [name for name in needed if not re.match(r"(libc|libm|libdl|librt|libstdc\+\+|libgcc_s|libpthread|ld-linux.*)"
+                                                     r"\.so", name)]
+    if shown != ["sinter_backend_module"] or wrong:
+        print(f"{library} shows {shown} and needs {wrong}")
+        return 1
+    return 0
+
+
 def compile_command(build):
     """How the build compiles a kernel file: arguments, with the names of the files left out."""
     target = "kernels/cuda/CMakeFiles/kernels_cuda.dir/layer_norm.cu.o"
@@ -101,7 +117,7 @@ def check_flags(build):
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
     kernels = sorted((pathlib.Path(__file__).resolve().parents[2] / "kernels/cuda").glob("*.cu"))
-    wrong = check_architectures(build, kernels) + check_flags(build)
+    wrong = check_architectures(build, kernels) + check_library(build) + check_flags(build)
     if not wrong:
         print(f"{len(kernels)} kernel files compiled for {', '.join(sorted(WANTED))}; spills, local memory and "
               "warnings end the build")

@@ -1,0 +1,11 @@
+// The CUDA backend: the kernels of this folder, compiled by nvcc, on GPUs.
+#pragma once
+
+#include "kernels/base/kernel.h"
+
+namespace sinter::kernels {
+
+/// A stream handle is a cudaStream_t. Usable where module.device->device_count() > 0.
+const BackendModule& cuda_module();
+
+}  // namespace sinter::kernels
