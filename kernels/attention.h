@@ -10,12 +10,14 @@ namespace sinter::kernels {
 /// For each sequence b (tokens offsets[b] .. offsets[b+1] - 1) and head a, with q, k, v its rows of that head:
 ///   P = softmax(scale * Q K^T)  over the keys of the same sequence;   O = dropout(P) V;   lse = log sum exp of the row
 /// q, k, v [tokens, heads * head_size] with `stride_*` elements between tokens (a fused [tokens, 3 * hidden] buffer is
-/// three pointers with stride 3 * hidden); o [tokens, heads * head_size] with stride_o; lse [heads, tokens].
+/// three pointers with stride 3 * hidden); o [tokens, heads * head_size] with stride_o; lse [heads, tokens], in
+/// computed_dtype(dtype).
 /// offsets: i32 [sequences + 1], offsets[0] = 0, not descending, offsets[sequences] = tokens; an empty sequence is
 /// allowed. key_mask (null: all kept): keys with key_mask[token] == 0 get probability 0; a sequence with no kept key
 /// gives O = 0. Dropout element of (head, query, key): (head * 4096 + position of query) * 4096 + position of key,
 /// sample = first_sample + sample of the sequence; positions are `position[token]`, or the place in the sequence where
-/// null. dropout.active() needs every position < 4096. f32, f64.
+/// null. dropout.active() needs every position < 4096. CPU: f32, f64. CUDA: every floating dtype, computed in f32 (f64
+/// for f64); 16-bit variants on tensor cores round probabilities, dS and the operands of every product to `dtype`.
 /// A row's bits depend on its own sequence and head alone. FLOPs: 4 * head_size * sum of squared lengths * heads.
 struct Attention {
   static constexpr KernelId id = KernelId::attention;
@@ -38,7 +40,8 @@ struct Attention {
 };
 
 /// With dP = dropout'(dO V^T):  dS = P * (dP - rowsum(dO * O));  dQ = scale * dS K;  dK = scale * dS^T Q;
-/// dV = dropout(P)^T dO. P is recomputed from q, k and lse. dq, dk, dv overwrite, with strides stride_d*.
+/// dV = dropout(P)^T dO. P is recomputed from q, k and lse. dq, dk, dv overwrite, with strides stride_d*. They must not
+/// overlap an input. CUDA asks for a workspace.
 struct AttentionBackward {
   static constexpr KernelId id = KernelId::attention_backward;
   Dtype dtype = Dtype::f32;

@@ -8,6 +8,7 @@
 //  - What lanes of a warp exchange through memory needs __syncwarp; shuffles order no memory.
 //  - No waiting for other blocks: blocks run one after the other here.
 //  - Arithmetic in f32 or f64; 16-bit types are read and written by load and store of vec.cuh.
+//  - Indices that a kernel reads from memory are checked by it: device_fail("...") where one is out of range.
 //  - Kernels are templates with explicit arguments; functors with names, not lambdas, as kernel arguments.
 #pragma once
 

@@ -21,7 +21,17 @@
   extern __shared__ __align__(128) unsigned char sinter_dynamic_shared_[];     \
   T* name = reinterpret_cast<T*>(sinter_dynamic_shared_)
 
+// What assert() of a device calls; the headers declare it only without NDEBUG.
+extern "C" __device__ __attribute__((noreturn)) void __assertfail(const char* message, const char* file, unsigned line,
+                                                                  const char* function, std::size_t char_size);
+
 namespace sinter::kernels {
+
+/// Stops the kernel: the sentence goes to the standard error, and every later call of this context fails. For data in
+/// memory that breaks the contract, such as an index out of range.
+[[noreturn]] __device__ __forceinline__ void device_fail(const char* sentence) {
+  __assertfail(sentence, "kernels", 0, "a kernel", 1);
+}
 
 /// Starts `kernel` on the stream. Faults inside a kernel show at a later call, as with CUDA.
 template <class... Parameters, class... Arguments>

@@ -72,7 +72,7 @@ void forward_row(const Head<Attention>& head, std::int64_t i) {
         o += probability_of(j) / sum * head.dropout_factor(i, j) * load(p.dtype, p.v, head.at(j, p.stride_v, d));
     store(p.dtype, p.o, head.at(i, p.stride_o, d), o);
   }
-  store(p.dtype, p.lse, head.head * p.tokens + head.begin + i, any ? max + std::log(sum) : max);
+  store(computed_dtype(p.dtype), p.lse, head.head * p.tokens + head.begin + i, any ? max + std::log(sum) : max);
 }
 
 void backward_head(const Head<AttentionBackward>& head) {
@@ -83,7 +83,7 @@ void backward_head(const Head<AttentionBackward>& head) {
     return load(p.dtype, x, head.at(place, stride, d));
   };
   for (std::int64_t i = 0; i < head.length; ++i) {
-    const double lse = load(p.dtype, p.lse, head.head * p.tokens + head.begin + i);
+    const double lse = load(computed_dtype(p.dtype), p.lse, head.head * p.tokens + head.begin + i);
     double row_sum = 0;
     for (std::int64_t d = 0; d < p.head_size; ++d) row_sum += in(p.d_o, i, p.stride_do, d) * in(p.o, i, p.stride_o, d);
     for (std::int64_t j = 0; j < head.length; ++j) {

@@ -15,7 +15,7 @@ Status run_gemm(const Gemm& p, Stream) {
           sum += load(p.dtype, p.a, matrix * p.batch_stride_a + (p.transpose_a ? k * p.lda + i : i * p.lda + k)) *
                  load(p.dtype, p.b, matrix * p.batch_stride_b + (p.transpose_b ? j * p.ldb + k : k * p.ldb + j));
         const std::int64_t place = matrix * p.batch_stride_c + i * p.ldc + j;
-        if (p.bias != nullptr) sum += load(p.dtype, p.bias, j);
+        if (p.bias != nullptr) sum += load(computed_dtype(p.dtype), p.bias, j);
         if (p.accumulate) sum += load(p.dtype, p.c, place);
         store(p.dtype, p.c, place, sum);
       }

@@ -171,6 +171,8 @@ using std::min;
 
 namespace sinter::kernels {
 
+[[noreturn]] inline void device_fail(const char* sentence) { simt::fault(sentence); }
+
 template <class... Parameters, class... Arguments>
 Status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, Stream stream,
               Arguments&&... arguments) {

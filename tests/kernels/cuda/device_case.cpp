@@ -218,16 +218,22 @@ void DeviceCaseBase::compare(std::size_t number, const std::vector<std::byte>& a
                 << ref::load(operand.dtype, operand.expected.data(), at) << " +- " << allowed;
 }
 
-void DeviceCaseBase::check() {
+/// `only`: the name of the one variant to run, "" for all.
+void DeviceCaseBase::check_variants(const std::string& only) {
   const KernelEntry* entry = find(device_under_test(), id_);
   ASSERT_NE(entry, nullptr) << "no kernel " << name(id_) << " on " << device_under_test().name;
   ran_.clear();
   run_reference();
   if (::testing::Test::HasFatalFailure()) return;
   for (int variant = 0; variant < entry->variant_count; ++variant)
-    if (run_variant(*entry, variant)) ran_.emplace_back(entry->variants[variant].name);
-  EXPECT_FALSE(ran_.empty()) << name(id_) << ": no variant takes these params";
+    if ((only.empty() || only == entry->variants[variant].name) && run_variant(*entry, variant))
+      ran_.emplace_back(entry->variants[variant].name);
+  EXPECT_FALSE(ran_.empty()) << name(id_) << ": no variant " << only << " takes these params";
 }
+
+void DeviceCaseBase::check() { check_variants(""); }
+
+void DeviceCaseBase::check_only(const std::string& variant) { check_variants(variant); }
 
 void DeviceCaseBase::check_with(const std::string& variant) {
   check();

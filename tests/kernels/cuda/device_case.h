@@ -48,6 +48,8 @@ class DeviceCaseBase {
   void check();
   /// As check(), and demands that the variant of this name takes the params.
   void check_with(const std::string& variant);
+  /// As check_with(), and runs no other variant. For variants whose rounding differs.
+  void check_only(const std::string& variant);
 
  protected:
   struct Operand {
@@ -68,6 +70,7 @@ class DeviceCaseBase {
 
  private:
   std::size_t offset_of(const void* field) const;
+  void check_variants(const std::string& only);
   void run_reference();
   bool run_variant(const KernelEntry& entry, int variant);
   bool run_once(const KernelEntry& entry, int variant, std::vector<std::vector<std::byte>>* outputs) const;
