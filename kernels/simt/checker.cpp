@@ -154,20 +154,24 @@ void Checker::check_byte(Region& region, const std::byte* address, const Access&
   }
   // One reader is kept, and whether a later write must be ordered behind others, too.
   Access::Others others = Access::none;
-  if (!ordered(reader, now, region.shared))
-    others = reader.block != now.block ? Access::of_other_blocks : std::max(reader.others, Access::of_block);
+  if (!ordered(reader, now, region.shared)) {
+    const bool of_one_warp = reader.thread / kWarpLanes == now.thread / kWarpLanes;
+    others = reader.block != now.block ? Access::of_other_blocks
+                                       : std::max(reader.others, of_one_warp ? Access::of_warp : Access::of_block);
+  }
   reader = now;
   reader.others = others;
 }
 
-/// Readers of one block are ordered by a barrier; those of several blocks in one launch by nothing that is kept here.
+/// Readers of one warp are ordered by __syncwarp, those of one block by a barrier, those of several blocks in one
+/// launch by nothing that is kept here.
 bool Checker::ordered(const Access& before, const Access& now, bool shared) const {
   if (before.block < (shared ? now.block : first_block_of_launch_)) return true;   // or nobody yet
   if (before.others == Access::of_other_blocks) return false;
   if (before.block != now.block) return seen_.contains(before.block);
   if (before.barriers < now.barriers) return true;
   if (before.others == Access::of_block) return false;
-  return before.thread == now.thread ||
+  return (before.thread == now.thread && before.others == Access::none) ||
          (before.thread / kWarpLanes == now.thread / kWarpLanes && before.warp_syncs < now.warp_syncs);
 }
 

@@ -73,7 +73,7 @@ class Checker {
     std::int32_t code = 0;          ///< return address in the kernel, from this file's code
     std::uint16_t thread = 0, barriers = 0, warp_syncs = 0;
     bool atomic = false;
-    enum Others : std::uint8_t { none, of_block, of_other_blocks } others = none;   ///< further readers since the write
+    enum Others : std::uint8_t { none, of_warp, of_block, of_other_blocks } others = none;   ///< readers before this
   };
   static_assert(sizeof(Access) == 16, "two of these stand for each byte of device memory");
   struct Last {

@@ -60,6 +60,21 @@ __global__ void no_syncwarp(const float* x, float* y) {
   y[threadIdx.x] = s[threadIdx.x ^ 1];
 }
 
+/// Sound when a __syncwarp stands between the reads and the next round's writes.
+template <bool synced>
+__global__ void lanes_read_each_other(const float* x, float* y) {
+  SINTER_SHARED(float, s, [kThreads]);
+  float* warp = s + threadIdx.x / 32 * 32;
+  float sum = 0;
+  for (int round = 0; round < 3; ++round) {
+    warp[threadIdx.x % 32] = x[threadIdx.x] + sum;
+    __syncwarp();
+    for (int lane = 0; lane < 32; ++lane) sum += warp[lane];
+    if (synced) __syncwarp();
+  }
+  y[threadIdx.x] = sum;
+}
+
 __global__ void sum_without_atomics(const float* x, float* y) { y[0] += x[threadIdx.x]; }
 
 __global__ void block_index_forgotten(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x]; }
@@ -254,6 +269,7 @@ const Case kBugs[] = {
     {"reused_too_early", start<reused_too_early>, "race on byte"},
     {"partials_without_barrier", start<partials_without_barrier>, "static shared memory"},
     {"no_syncwarp", start<no_syncwarp>, kRaceInShared},
+    {"lanes_read_each_other", start<lanes_read_each_other<false>>, "race on byte"},
     {"sum_without_atomics", start<sum_without_atomics>, "race on byte 0 of a device buffer of 1024"},
     {"block_index_forgotten", start<block_index_forgotten, 2>, "race on byte"},
     {"relies_on_block_order", start<relies_on_block_order, 2>, "race on byte"},
@@ -299,6 +315,7 @@ const Case kSound[] = {
      },
      ""},
     {"warps_leave", start<warps_leave>, ""},
+    {"lanes_read_each_other", start<lanes_read_each_other<true>>, ""},
     {"divergent_halves", start<divergent_halves>, ""},
 };
 
