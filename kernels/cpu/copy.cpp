@@ -56,23 +56,6 @@ CopyRow row_function(Dtype from, Dtype to) {
   });
 }
 
-/// The nest of dst (operand 0) and src (operand 1), with dst's largest step outermost: a copy may run in any order, and
-/// this one writes memory in ascending order.
-LoopNest<2> copy_nest(const Copy& p) {
-  int order[kMaxRank];
-  for (int d = 0; d < p.extents.rank; ++d) {
-    int place = d;
-    for (; place > 0 && p.dst_strides.step[order[place - 1]] < p.dst_strides.step[d]; --place)
-      order[place] = order[place - 1];
-    order[place] = d;
-  }
-  LoopNest<2> nest;
-  for (int i = 0; i < p.extents.rank; ++i)
-    nest.append(p.extents.size[order[i]], {p.dst_strides.step[order[i]], p.src_strides.step[order[i]]});
-  nest.finish();
-  return nest;
-}
-
 constexpr std::int64_t kTile = 32;
 
 /// dst[i * dst_step + j] = src[i + j * src_step] for one tile: rows x cols of at most kTile each.
@@ -122,7 +105,9 @@ int transposed_dimension(const LoopNest<2>& nest) {
 }
 
 Status run_copy(const Copy& p, Stream stream) {
-  const LoopNest<2> nest = copy_nest(p);
+  // A copy may run in any order; this one writes memory in ascending order.
+  const Strides* const operands[] = {&p.dst_strides, &p.src_strides};
+  const LoopNest<2> nest = make_ordered_nest(p.extents, operands);
   if (nest.count() == 0) return {};
   if (p.src_dtype == p.dst_dtype)
     if (const int row = transposed_dimension(nest); row >= 0) {

@@ -94,6 +94,23 @@ std::vector<double> whole_values(std::int64_t n, std::int64_t low, std::int64_t 
   return random_values(n, seed, std::uniform_int_distribution<std::int64_t>(low, high - 1));
 }
 
+std::vector<std::byte> any_elements(Dtype dtype, std::int64_t n, unsigned seed) {
+  constexpr double kSpecials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0, 0.5, 1.5, -1.5, 255.5, 3e9, -3e9, 1e19, -1e19,
+                                  65519.0, 65520.0, 6e-8, 2.5e-5, 1e30, -0.99};
+  std::vector<std::byte> bytes(static_cast<std::size_t>(n) * size_of(dtype));
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<double> normal(0, 3);
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (is_floating(dtype))
+      ref::store(dtype, bytes.data(), i,
+                 generator() % 8 == 0 ? kSpecials[generator() % std::size(kSpecials)] : normal(generator));
+    else
+      ref::store_integer(dtype, bytes.data(), i,
+                         static_cast<std::int64_t>(dtype == Dtype::boolean ? generator() & 1 : generator()));
+  }
+  return bytes;
+}
+
 std::size_t DeviceCaseBase::offset_of(const void* field) const {
   return static_cast<std::size_t>(static_cast<const std::byte*>(field) - static_cast<const std::byte*>(params_));
 }
@@ -111,6 +128,13 @@ DeviceCaseBase::Operand& DeviceCaseBase::add_values(const void* field, Dtype dty
   Operand& operand = add(field, dtype, static_cast<std::int64_t>(values.size()));
   for (std::size_t i = 0; i < values.size(); ++i)
     ref::store(dtype, operand.before.data(), static_cast<std::int64_t>(i), values[i]);
+  return operand;
+}
+
+DeviceCaseBase::Operand& DeviceCaseBase::add_bytes(const void* field, Dtype dtype,
+                                                   const std::vector<std::byte>& bytes) {
+  Operand& operand = add(field, dtype, static_cast<std::int64_t>(bytes.size() / size_of(dtype)));
+  operand.before = bytes;
   return operand;
 }
 
@@ -153,7 +177,10 @@ bool DeviceCaseBase::run_once(const KernelEntry& entry, int variant,
     set_pointer(params, workspace_offset_, buffers.back()->data());
   }
   Status status = run(device_under_test(), id_, bytes_, params.data(), {}, variant);
-  if (status.code == StatusCode::unsupported) return false;
+  if (status.code == StatusCode::unsupported) {
+    EXPECT_NE(entry.select(params.data()), variant) << "is selected and refuses the params: " << status.what;
+    return false;
+  }
   if (status.ok()) status = device_under_test().device->synchronize(0, {});
   EXPECT_TRUE(status.ok()) << status.what;
   for (std::size_t i = 0; i < buffers.size(); ++i) {
@@ -197,12 +224,20 @@ void DeviceCaseBase::compare(std::size_t number, const std::vector<std::byte>& a
     if (std::isfinite(e)) largest = std::max(largest, std::abs(e));
   }
   const double allowed = operand.tolerance.ulps * unit_roundoff(computed) * largest;
+  const auto size = static_cast<std::int64_t>(size_of(operand.dtype));
   double worst = 0;
   std::int64_t at = -1;
   for (std::int64_t i = 0; i < operand.count; ++i) {
     const double e = ref::load(operand.dtype, operand.expected.data(), i);
     const double a = ref::load(operand.dtype, actual.data(), i);
-    if (e == a || (std::isnan(e) && std::isnan(a))) continue;
+    if (is_floating(operand.dtype) ? e == a || (std::isnan(e) && std::isnan(a))
+                                   : std::memcmp(actual.data() + i * size, operand.expected.data() + i * size,
+                                                 size_of(operand.dtype)) == 0)
+      continue;
+    if (!is_floating(operand.dtype)) {
+      at = i;
+      break;
+    }
     double beyond = std::abs(a - e) - allowed;
     if (rounded_again && operand.tolerance.ulps > 0)
       beyond -= 2 * unit_roundoff(operand.dtype) * std::abs(e) + (operand.dtype == Dtype::f16 ? 0x1p-24 : 0);
@@ -246,6 +281,8 @@ void expect_refused(KernelId id, const void* params, std::size_t bytes, const st
   EXPECT_FALSE(status.ok()) << name(id) << " takes these params";
   EXPECT_NE(std::string(status.what).find(says), std::string::npos) << status.what;
 }
+
+const KernelEntry* find_on_device(KernelId id) { return find(device_under_test(), id); }
 
 std::vector<std::string> variants_that_never_ran() {
   std::vector<std::string> never;

@@ -8,8 +8,8 @@
 //
 // check() runs every variant that takes these params, under every schedule: outputs within their tolerance of the
 // reference and with equal bits in all schedules, inputs and the bytes around every buffer as before, every output
-// element written (they hold NaN before). A variant that refuses the params is passed over; a program whose cases never
-// ran some variant fails at its end.
+// element written (they hold NaN before). A variant that refuses the params is passed over, unless `select` names it; a
+// program whose cases never ran some variant fails at its end.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -26,8 +26,9 @@
 namespace sinter::kernels::testing {
 
 /// How far an output may be from the reference: |actual - expected| <= ulps * u * max(floor, largest |expected|), u
-/// being the unit roundoff of computed_dtype; for f16 and bf16 also one rounding of their own apart. Derive ulps from the
-/// number of operations behind an element. {.ulps = 0}: the same values.
+/// being the unit roundoff of computed_dtype; for f16 and bf16 also one rounding of their own apart. Derive ulps from
+/// the number of operations behind an element. {.ulps = 0}: the same values. Integers and booleans: always the same
+/// bits.
 struct Tolerance {
   double ulps = 0;
   double floor = 1e-30;
@@ -37,6 +38,10 @@ struct Tolerance {
 std::vector<double> normal_values(std::int64_t n, unsigned seed, double mean = 0, double stddev = 1);
 /// Whole numbers of [low, high), the same for the same seed.
 std::vector<double> whole_values(std::int64_t n, std::int64_t low, std::int64_t high, unsigned seed);
+
+/// n random elements of any dtype as bytes, the same for the same seed: floating ones normal, with some NaN,
+/// infinities, ties and huge values; integers over their whole range; booleans 0 or 1.
+std::vector<std::byte> any_elements(Dtype dtype, std::int64_t n, unsigned seed);
 
 /// The untyped half of DeviceCase.
 class DeviceCaseBase {
@@ -64,6 +69,7 @@ class DeviceCaseBase {
 
   DeviceCaseBase(KernelId id, void* params, std::size_t bytes) : id_(id), params_(params), bytes_(bytes) {}
   Operand& add(const void* field, Dtype dtype, std::int64_t count);
+  Operand& add_bytes(const void* field, Dtype dtype, const std::vector<std::byte>& bytes);
   Operand& add_values(const void* field, Dtype dtype, const std::vector<double>& values);
   Operand& last_operand() { return operands_.back(); }
   void set_workspace(const void* field) { workspace_offset_ = offset_of(field); }
@@ -96,10 +102,20 @@ class DeviceCase : public DeviceCaseBase {
   void input(T*& field, Dtype dtype, const std::vector<double>& values) {
     add_values(&field, dtype, values).is_input = true;
   }
+  template <class T>
+  void input(T*& field, Dtype dtype, const std::vector<std::byte>& elements) {
+    add_bytes(&field, dtype, elements).is_input = true;
+  }
   /// Holds `values` before; must hold what the reference leaves there.
   template <class T>
   void in_out(T*& field, Dtype dtype, const std::vector<double>& values, Tolerance tolerance) {
     Operand& operand = add_values(&field, dtype, values);
+    operand.is_output = true;
+    operand.tolerance = tolerance;
+  }
+  template <class T>
+  void in_out(T*& field, Dtype dtype, const std::vector<std::byte>& elements, Tolerance tolerance) {
+    Operand& operand = add_bytes(&field, dtype, elements);
     operand.is_output = true;
     operand.tolerance = tolerance;
   }
@@ -123,6 +139,16 @@ void expect_refused(KernelId id, const void* params, std::size_t bytes, const st
 template <class P>
 void expect_refused(const P& params, const std::string& says) {
   expect_refused(P::id, &params, sizeof params, says);
+}
+
+/// The device's row of a kernel.
+const KernelEntry* find_on_device(KernelId id);
+
+/// Name of the variant that the device would run for these params, which need not point to memory.
+template <class P>
+std::string selected_variant(const P& params) {
+  const KernelEntry* entry = find_on_device(P::id);
+  return entry->variants[entry->select(&params)].name;
 }
 
 /// "gemm tiled" for each variant of the table that no case has run so far.
