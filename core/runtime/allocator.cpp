@@ -1,7 +1,6 @@
 #include "core/runtime/allocator.h"
 
 #include <algorithm>
-#include <cstring>
 #include <iterator>
 
 #include "core/error.h"
@@ -10,9 +9,9 @@ namespace sinter {
 namespace {
 
 #ifdef __SANITIZE_ADDRESS__
-constexpr bool kCache = false;
+constexpr bool kMayCache = false;
 #else
-constexpr bool kCache = true;
+constexpr bool kMayCache = true;
 #endif
 
 constexpr std::size_t kGranule = 256;
@@ -20,25 +19,21 @@ constexpr std::size_t kSmall = std::size_t{64} << 10;
 constexpr std::size_t kSmallSegment = std::size_t{2} << 20;
 constexpr std::size_t kSegment = std::size_t{32} << 20;
 
-std::size_t rounded(std::size_t bytes) {
+std::size_t rounded(std::size_t bytes, std::size_t granule) {
   if (bytes > SIZE_MAX / 2) fail(ErrorCode::out_of_memory, "a tensor of ", bytes, " bytes was asked for");
-  return (bytes + kGranule - 1) / kGranule * kGranule;
-}
-
-/// A tensor of more than half a segment has one of its own size.
-std::size_t segment_bytes(std::size_t size, bool small) {
-  if (!kCache) return size;
-  if (small) return kSmallSegment;
-  return size <= kSegment / 2 ? kSegment : size;
+  return (bytes + granule - 1) / granule * granule;
 }
 
 }  // namespace
+
+CachingAllocator::CachingAllocator(const kernels::DeviceApi& api, int device, kernels::Stream stream)
+    : api_(api), device_(device), stream_(stream), caches_(kMayCache && !api.cheap_allocation()) {}
 
 CachingAllocator::~CachingAllocator() { release_cached(); }
 
 void* CachingAllocator::allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  const std::size_t size = rounded(bytes);
+  const std::size_t size = rounded(bytes, caches_ ? kGranule : 1);
   const bool small = size <= kSmall;
   const std::lock_guard guard(lock_);
   ++stats_.allocations;
@@ -49,7 +44,10 @@ void* CachingAllocator::allocate(std::size_t bytes) {
   stats_.cached -= size;
   stats_.in_use += size;
   stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
-  if (poison_) std::memset(piece->first, 0xff, size);
+  if (poison_) {
+    const kernels::Status status = api_.fill(device_, piece->first, 0xff, size, stream_);
+    if (!status.ok()) fail(ErrorCode::device, "filling new memory: ", status.what);
+  }
   return piece->first;
 }
 
@@ -62,7 +60,7 @@ void CachingAllocator::deallocate(void* memory) {
   stats_.cached += piece->second.size;
   piece = merged_with_neighbours(piece);
   free_[piece->second.small].emplace(piece->second.size, piece->first);
-  if (!kCache) release_free_segments();
+  if (!caches_) release_free_segments();
 }
 
 /// The smallest free piece of at least `size` bytes, no longer among the free ones; the end where there is none.
@@ -73,6 +71,13 @@ CachingAllocator::Pieces::iterator CachingAllocator::find_free(std::size_t size,
   const auto piece = pieces_.find(fit->second);
   free.erase(fit);
   return piece;
+}
+
+/// A tensor of more than half a segment has one of its own size.
+std::size_t CachingAllocator::segment_bytes(std::size_t size, bool small) const {
+  if (!caches_) return size;
+  if (small) return kSmallSegment;
+  return size <= kSegment / 2 ? kSegment : size;
 }
 
 CachingAllocator::Pieces::iterator CachingAllocator::new_segment(std::size_t size, bool small) {

@@ -23,11 +23,15 @@ struct MemoryStats {
 /// Best fit among the free pieces of all segments; what is left of a piece stays free, and neighbours that are free
 /// become one. So batches of other lengths, whose tensors are all a little larger or smaller, live in the segments of
 /// the batches before them. Tensors of up to 64 KiB have segments of their own, because the few that outlive a step
-/// would cut the others in parts. Thread-safe. Under the address sanitizer every tensor is a segment that is given back
-/// at once, so that every use after free shows.
+/// would cut the others in parts. Thread-safe. Under the address sanitizer, and where the device says that it allocates
+/// cheaply, every tensor is a segment that is given back at once, so that every use after free shows.
+///
+/// Memory is given back while work that uses it may still wait in the device's stream. Its next owner's work comes later
+/// in the same stream, so nothing has to wait; work of another stream must wait for an event between the two.
 class CachingAllocator {
  public:
-  CachingAllocator(const kernels::DeviceApi& api, int device) : api_(api), device_(device) {}
+  /// `stream` is the one in which the memory is used.
+  CachingAllocator(const kernels::DeviceApi& api, int device, kernels::Stream stream = {});
   ~CachingAllocator();
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
@@ -53,6 +57,7 @@ class CachingAllocator {
   using Free = std::set<std::pair<std::size_t, std::byte*>>;
 
   Pieces::iterator find_free(std::size_t size, bool small);
+  std::size_t segment_bytes(std::size_t size, bool small) const;
   Pieces::iterator new_segment(std::size_t size, bool small);
   void split(Pieces::iterator piece, std::size_t size);
   Pieces::iterator merged_with_neighbours(Pieces::iterator piece);
@@ -61,6 +66,8 @@ class CachingAllocator {
 
   const kernels::DeviceApi& api_;
   int device_;
+  kernels::Stream stream_;
+  bool caches_;
   bool poison_ = false;
   mutable std::mutex lock_;
   Pieces pieces_;     // every byte of every segment, by address

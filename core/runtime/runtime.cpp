@@ -1,6 +1,12 @@
 #include "core/runtime/runtime.h"
 
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
 #include "core/error.h"
+#include "core/runtime/backend_library.h"
 
 namespace sinter {
 namespace {
@@ -14,7 +20,72 @@ ErrorCode error_code(kernels::StatusCode code) {
   }
 }
 
+void require(kernels::Status status, const char* what, Device device) {
+  if (!status.ok()) fail(error_code(status.code), what, ": ", status.what, " (", device.str(), ")");
+}
+
 }  // namespace
+
+struct Runtime::Context {
+  Device device;
+  const kernels::BackendModule* backend;
+  const kernels::KernelEntry* entries[kernels::kKernelCount] = {};
+  kernels::Stream stream;
+  kernels::Event written;    // for copies to another device
+  std::unique_ptr<CachingAllocator> allocator;
+
+  Context(Device which, const kernels::BackendModule& module) : device(which), backend(&module) {
+    find_entries();
+    require(api().create_stream(device.index(), &stream), "making a stream", device);
+    require(api().create_event(device.index(), &written), "making an event", device);
+    allocator = std::make_unique<CachingAllocator>(api(), device.index(), stream);
+  }
+  const kernels::DeviceApi& api() const { return *backend->device; }
+  void find_entries() {
+    for (int id = 0; id < kernels::kKernelCount; ++id)
+      entries[id] = kernels::find(*backend, static_cast<kernels::KernelId>(id));
+  }
+  const kernels::KernelEntry& entry(kernels::KernelId id) const {
+    const kernels::KernelEntry* found = entries[static_cast<int>(id)];
+    if (found == nullptr)
+      fail(ErrorCode::unsupported, "kernel ", kernels::name(id), " does not exist on ", device.str());
+    return *found;
+  }
+};
+
+/// Loaded at first use; contexts are made at first use and stay.
+struct Runtime::Library {
+  const char* file;
+  std::once_flag loaded;
+  BackendLibrary backend;
+  std::vector<std::atomic<Context*>> contexts;   // by device index
+  std::mutex opening;
+
+  explicit Library(const char* name) : file(name) {}
+  int device_count() const { return static_cast<int>(contexts.size()); }
+  Library& load() {
+    std::call_once(loaded, [this] {
+      backend = load_backend(file, backend_folders());
+      if (backend.module == nullptr) return;
+      contexts = std::vector<std::atomic<Context*>>(static_cast<std::size_t>(backend.module->device->device_count()));
+    });
+    return *this;
+  }
+  std::string why_unusable(Device device) const {
+    if (backend.module == nullptr) return backend.why_unusable;
+    if (device.index() < device_count()) return "";
+    const std::string last = std::to_string(device_count() - 1);
+    return device_count() == 1 ? "the only one is number 0" : "they have the numbers 0 to " + last;
+  }
+  Context& open(Device device) {
+    std::atomic<Context*>& context = contexts[static_cast<std::size_t>(device.index())];
+    if (Context* made = context.load(std::memory_order_acquire)) return *made;
+    const std::lock_guard guard(opening);
+    if (context.load(std::memory_order_relaxed) == nullptr)
+      context.store(new Context(device, *backend.module), std::memory_order_release);
+    return *context.load(std::memory_order_relaxed);
+  }
+};
 
 Runtime& Runtime::instance() {
   // Never destroyed: tensors of static storage duration may outlive every other static.
@@ -22,29 +93,85 @@ Runtime& Runtime::instance() {
   return runtime;
 }
 
-Runtime::Runtime() : cpu_(&kernels::cpu_module()) {
-  if (cpu_->entry_count == 0)
+Runtime::Runtime()
+    : cpu_(std::make_unique<Context>(Device::cpu(), kernels::cpu_module())),
+      cuda_(std::make_unique<Library>("libsinter_cuda.so")),
+      simt_(std::make_unique<Library>("libsinter_simt.so")),
+      pool_(std::make_unique<ThreadPool>(ThreadPool::available_cores())) {
+  if (cpu_->backend->entry_count == 0)
     fail(ErrorCode::not_found,
          "sinter's CPU kernels need a processor with AVX2 and FMA (x86-64-v3); this one has neither");
-  set_cpu_isa(kernels::cpu_has(kernels::CpuIsa::avx512) ? kernels::CpuIsa::avx512 : kernels::CpuIsa::avx2);
-  cpu_allocator_ = std::make_unique<CachingAllocator>(*cpu_->device, 0);
-  pool_ = std::make_unique<ThreadPool>(ThreadPool::available_cores());
 }
 
-const kernels::BackendModule& Runtime::backend(Device device) const {
+Runtime::Library& Runtime::library(DeviceType type) const { return *(type == DeviceType::cuda ? cuda_ : simt_); }
+
+Runtime::Context& Runtime::context(Device device) const {
   if (device.is_cpu()) return *cpu_;
-  fail(ErrorCode::not_found, "device ", device.str(), " is not usable: this build of sinter has no ",
-       device.type() == DeviceType::cuda ? "CUDA" : "simt", " backend; use --device cpu");
+  Library& backend = library(device.type()).load();
+  if (backend.backend.module == nullptr || device.index() >= backend.device_count())
+    fail(ErrorCode::not_found, "device ", device.str(), " is not usable: ", backend.why_unusable(device),
+         "; use --device cpu");
+  return backend.open(device);
 }
 
-kernels::Stream Runtime::stream(Device device) {
-  backend(device);
-  return pool_->stream();
+std::string Runtime::why_unusable(Device device) const {
+  return device.is_cpu() ? "" : library(device.type()).load().why_unusable(device);
 }
 
-CachingAllocator& Runtime::allocator(Device device) {
-  backend(device);
-  return *cpu_allocator_;
+int Runtime::device_count(DeviceType type) const {
+  return type == DeviceType::cpu ? 1 : library(type).load().device_count();
+}
+
+std::string Runtime::device_name(Device device) const {
+  return context(device).api().device_name(device.index());
+}
+
+const kernels::BackendModule& Runtime::backend(Device device) const { return *context(device).backend; }
+
+kernels::Stream Runtime::stream(Device device) { return device.is_cpu() ? pool_->stream() : context(device).stream; }
+
+CachingAllocator& Runtime::allocator(Device device) { return *context(device).allocator; }
+
+void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (to.is_cpu() && from.is_cpu()) {
+    std::memcpy(dst, src, bytes);
+    return;
+  }
+  Context &target = context(to), &source = context(from);
+  if (to == from) {
+    require(target.api().copy(to.index(), dst, src, bytes, target.stream), "copy", to);
+  } else if (to.is_cpu() || from.is_cpu()) {
+    Context& device = to.is_cpu() ? source : target;
+    require(device.api().copy(device.device.index(), dst, src, bytes, device.stream), "copy", device.device);
+    synchronize(device.device);
+  } else {
+    copy_between(target, dst, source, src, bytes);
+  }
+}
+
+/// From one device to another: directly where one backend has both, over the host where not.
+void Runtime::copy_between(Context& to, void* dst, Context& from, const void* src, std::size_t bytes) {
+  if (to.backend != from.backend) {
+    std::vector<std::byte> staged(bytes);
+    copy(Device::cpu(), staged.data(), from.device, src, bytes);
+    copy(to.device, dst, Device::cpu(), staged.data(), bytes);
+    return;
+  }
+  const kernels::DeviceApi& api = to.api();
+  const int target = to.device.index(), source = from.device.index();
+  require(api.record_event(source, from.written, from.stream), "copy", from.device);
+  require(api.wait_event(target, to.stream, from.written), "copy", to.device);
+  require(api.copy(target, dst, src, bytes, to.stream), "copy", to.device);
+  // The source's memory may go to another tensor, whose work must come after the copy.
+  require(api.record_event(target, to.written, to.stream), "copy", to.device);
+  require(api.wait_event(source, from.stream, to.written), "copy", from.device);
+}
+
+void Runtime::synchronize(Device device) {
+  if (device.is_cpu()) return;
+  const Context& used = context(device);
+  require(used.api().synchronize(device.index(), used.stream), "waiting for the device", device);
 }
 
 void Runtime::set_num_threads(int threads) {
@@ -57,36 +184,26 @@ int Runtime::num_threads() const { return pool_->thread_count(); }
 void Runtime::set_cpu_isa(kernels::CpuIsa isa) {
   const kernels::BackendModule* module = kernels::cpu_module(isa);
   if (module == nullptr) fail(ErrorCode::not_found, "this processor cannot run the ", kernels::name(isa), " kernels");
-  cpu_ = module;
-  for (int id = 0; id < kernels::kKernelCount; ++id)
-    cpu_entries_[id] = kernels::find(*module, static_cast<kernels::KernelId>(id));
-}
-
-const kernels::KernelEntry& Runtime::entry(Device device, kernels::KernelId id) const {
-  const kernels::KernelEntry* entry = nullptr;
-  if (device.is_cpu()) {
-    entry = cpu_entries_[static_cast<int>(id)];
-  } else {
-    entry = kernels::find(backend(device), id);
-  }
-  if (entry == nullptr) fail(ErrorCode::unsupported, "kernel ", kernels::name(id), " does not exist on ", device.str());
-  return *entry;
+  cpu_->backend = module;
+  cpu_->find_entries();
 }
 
 void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, const void* params, const char* op) {
-  const kernels::KernelEntry& row = entry(device, id);
+  const Context& used = context(device);
+  const kernels::KernelEntry& row = used.entry(id);
   if (row.params_size != size)
     fail(ErrorCode::internal, kernels::name(id), ": params of ", size, " bytes, not ", row.params_size);
   kernels::Status status = row.supports(params);
   if (status.ok()) {
     const kernels::FlushDenormals flush;
-    status = row.variants[row.select(params)].run(params, stream(device));
+    if (!device.is_cpu()) status = used.api().make_current(device.index());
+    if (status.ok()) status = row.variants[row.select(params)].run(params, stream(device));
   }
   if (!status.ok()) fail(error_code(status.code), op, ": ", status.what, " (", device.str(), ")");
 }
 
 std::size_t Runtime::workspace(Device device, kernels::KernelId id, const void* params) const {
-  return entry(device, id).workspace(params);
+  return context(device).entry(id).workspace(params);
 }
 
 }  // namespace sinter

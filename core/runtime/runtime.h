@@ -1,8 +1,9 @@
-// The process's devices: backends, threads, memory. The only global state of sinter.
+// The process's devices: backends, threads, memory, streams. The only global state of sinter.
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "core/device.h"
 #include "core/runtime/allocator.h"
@@ -11,14 +12,31 @@
 
 namespace sinter {
 
+/// The CPU is always there. The backend of another device is loaded when that is first asked for (libsinter_cuda.so,
+/// libsinter_simt.so beside the program); a device gets its allocator and its stream at first use. Everything that core
+/// computes on a device goes into that one stream, in the order of the calls.
 class Runtime {
  public:
   static Runtime& instance();
+
+  /// "" where `device` can be used; otherwise why not, in half a sentence: "there is no NVIDIA driver".
+  std::string why_unusable(Device device) const;
+  /// Devices of this type that can be used; 1 for the CPU.
+  int device_count(DeviceType type) const;
+  /// The device's own name: "NVIDIA H200". Error(not_found) as backend().
+  std::string device_name(Device device) const;
 
   /// The backend that runs kernels of `device`; Error(not_found) says why where the device is not usable.
   const kernels::BackendModule& backend(Device device) const;
   kernels::Stream stream(Device device);
   CachingAllocator& allocator(Device device);
+
+  /// Copies bytes from memory of one device to memory of another (or the same), after all work that was launched on
+  /// either. Host memory may be changed as soon as the call returns, and holds the bytes then.
+  void copy(Device to, void* dst, Device from, const void* src, std::size_t bytes);
+  /// Waits until everything that was launched on `device` has ended. Error(device) with the device's words where a
+  /// kernel failed.
+  void synchronize(Device device);
 
   /// Threads of CPU kernels, at least 1. Not while kernels run. Results do not depend on it.
   void set_num_threads(int threads);
@@ -28,7 +46,8 @@ class Runtime {
   /// Error(not_found) where this machine lacks it.
   void set_cpu_isa(kernels::CpuIsa isa);
 
-  /// Runs a kernel on `device`, or throws: `op` and the kernel's own sentence.
+  /// Runs a kernel on `device`, or throws: `op` and the kernel's own sentence. On devices other than the CPU it has been
+  /// put into the stream when the call returns; what it does wrong later is told by a later call.
   template <class P>
   void launch(Device device, const P& params, const char* op) {
     launch(device, P::id, sizeof(P), &params, op);
@@ -40,14 +59,17 @@ class Runtime {
   }
 
  private:
+  struct Context;   // one device in use
+  struct Library;   // the backend of one device type
   Runtime();
   void launch(Device device, kernels::KernelId id, std::size_t size, const void* params, const char* op);
   std::size_t workspace(Device device, kernels::KernelId id, const void* params) const;
-  const kernels::KernelEntry& entry(Device device, kernels::KernelId id) const;
+  Context& context(Device device) const;
+  Library& library(DeviceType type) const;
+  void copy_between(Context& to, void* dst, Context& from, const void* src, std::size_t bytes);
 
-  const kernels::BackendModule* cpu_;
-  const kernels::KernelEntry* cpu_entries_[kernels::kKernelCount] = {};
-  std::unique_ptr<CachingAllocator> cpu_allocator_;
+  std::unique_ptr<Context> cpu_;
+  std::unique_ptr<Library> cuda_, simt_;
   std::unique_ptr<ThreadPool> pool_;
 };
 

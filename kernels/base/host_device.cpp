@@ -41,6 +41,8 @@ const DeviceApi& host_device_api() {
       .device_count = [] { return 1; },
       .why_unavailable = [] { return ""; },
       .device_name = [](int) { return "CPU"; },
+      .make_current = [](int) { return Status{}; },
+      .cheap_allocation = [] { return false; },
       .allocate = allocate,
       .deallocate = deallocate,
       .allocate_host = allocate,

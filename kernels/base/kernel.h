@@ -63,15 +63,20 @@ struct DeviceApi {
   int (*device_count)();
   const char* (*why_unavailable)();                                            ///< "" when device_count() > 0
   const char* (*device_name)(int device);                                      ///< "NVIDIA H200"
+  /// Kernels that this host thread launches from now on go to streams of `device`. Called before every launch: cheap.
+  Status (*make_current)(int device);
 
+  /// True where `allocate` costs little, so that every tensor may be a piece of memory of its own, whose ends and first
+  /// writes the device checks.
+  bool (*cheap_allocation)();
   /// Device memory, aligned to 64 bytes or more, of undefined content. May be slow and wait for the device: core caches
   /// it.
   Status (*allocate)(int device, std::size_t bytes, void** memory);
-  /// Null is allowed. Nothing that still runs may use the memory.
+  /// Null is allowed. Waits for the work of the device's streams, which may still use the memory, as cudaFree does.
   void (*deallocate)(int device, void* memory);
   /// Host memory that `copy` moves without staging and in parallel with the host. Kernels must not touch it.
   Status (*allocate_host)(int device, std::size_t bytes, void** memory);
-  void (*deallocate_host)(int device, void* memory);                           ///< as deallocate
+  void (*deallocate_host)(int device, void* memory);                           ///< waits too
 
   /// Puts a copy into the stream: from and to the host, inside a device, or between devices of this backend. The ranges
   /// must not overlap and must stay as they are until the stream has passed it, pageable host memory included.

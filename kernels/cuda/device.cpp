@@ -169,6 +169,8 @@ const DeviceApi& cuda_device_api() {
       .device_count = [] { return static_cast<int>(devices().names.size()); },
       .why_unavailable = [] { return devices().why_none.c_str(); },
       .device_name = [](int device) { return devices().names[static_cast<std::size_t>(device)].c_str(); },
+      .make_current = [](int device) { return status_of(cudaSetDevice(device)); },
+      .cheap_allocation = [] { return false; },
       .allocate = allocate,
       .deallocate = deallocate_after_all_work<cudaFree>,
       .allocate_host = allocate_host,
