@@ -41,13 +41,35 @@ Recording StreamQueue::end_recording() {
 Device::Device() : own_queue_(*this) {}
 Device::~Device() = default;
 
+namespace {
+
+/// The devices that get() made.
+struct Devices {
+  std::mutex lock;
+  std::map<int, std::unique_ptr<Device>> by_index;
+
+  static Devices& all() {
+    static Devices devices;
+    return devices;
+  }
+};
+
+}  // namespace
+
 Device& Device::get(int index) {
-  static std::mutex lock;
-  static std::map<int, std::unique_ptr<Device>> devices;
-  const std::lock_guard guard(lock);
-  std::unique_ptr<Device>& device = devices[index];
+  Devices& devices = Devices::all();
+  const std::lock_guard guard(devices.lock);
+  std::unique_ptr<Device>& device = devices.by_index[index];
   if (device == nullptr) device = std::make_unique<Device>();
   return *device;
+}
+
+Device* Device::owner(const void* address) {
+  Devices& devices = Devices::all();
+  const std::lock_guard guard(devices.lock);
+  for (const auto& [index, device] : devices.by_index)
+    if (device->memory().contains(address)) return device.get();
+  return nullptr;
 }
 
 Status Device::report(std::string report) {
@@ -136,6 +158,13 @@ Stream Device::make_stream() {
 }
 
 void Device::destroy_stream(Stream stream) { streams_.erase(stream.handle); }
+
+Status Device::synchronize() {
+  Status first = own_queue_.synchronize();
+  for (const auto& [handle, queue] : streams_)
+    if (const Status status = queue->synchronize(); first.ok()) first = status;
+  return first;
+}
 
 Device& device_of(Stream stream) {
   return stream.handle == nullptr ? Device::get(0) : static_cast<StreamQueue*>(stream.handle)->device();

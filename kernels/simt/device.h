@@ -93,6 +93,8 @@ class Device {
 
   /// Device `index` of this process, made at first use.
   static Device& get(int index = 0);
+  /// The one among them whose memory holds the address; null for host memory.
+  static Device* owner(const void* address);
 
   /// Filled with 0xff bytes. Status out_of_memory.
   Status allocate(std::size_t bytes, void** memory);
@@ -113,6 +115,8 @@ class Device {
   StreamQueue& queue(Stream stream);
   Stream make_stream();
   void destroy_stream(Stream stream);
+  /// Runs all that is in its queues.
+  Status synchronize();
 
   Options options;
   Statistics statistics;

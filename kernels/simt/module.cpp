@@ -1,5 +1,9 @@
 #include "kernels/simt/module.h"
 
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
 #include "kernels/base/families.h"
 #include "kernels/simt/device.h"
 
@@ -10,16 +14,123 @@ SINTER_DECLARE_FAMILIES;
 
 namespace {
 
+constexpr int kDevices = 4;
+
+/// What the module keeps beside a simt::Device.
+struct Kept {
+  std::vector<Stream> idle;   // destroyed streams, because events and other streams may still name them
+  Status lost;                // what a call that returns nothing ran into; the next one tells it
+};
+
+Kept& kept(int device) {
+  static Kept all[kDevices];
+  return all[device];
+}
+
+simt::Device& device_at(int device) { return simt::Device::get(device); }
+
+simt::Event& event_of(Event event) { return *static_cast<simt::Event*>(event.handle); }
+
+/// `status`, or what got lost before it.
+Status with_lost(int device, Status status) {
+  const Status lost = std::exchange(kept(device).lost, {});
+  return lost.ok() ? status : lost;
+}
+
+void synchronize_quietly(int device) {
+  if (const Status status = device_at(device).synchronize(); !status.ok()) kept(device).lost = status;
+}
+
+/// A side that lies on another device is read or written by that one, which checks its buffers.
+Status copy_now(int device, void* dst, const void* src, std::size_t bytes) {
+  simt::Device* target = simt::Device::owner(dst);
+  simt::Device* source = simt::Device::owner(src);
+  if (target == nullptr || source == nullptr || target == source) return device_at(device).copy(dst, src, bytes);
+  std::vector<std::byte> staged(bytes);
+  if (const Status status = source->copy(staged.data(), src, bytes); !status.ok()) return status;
+  return target->copy(dst, staged.data(), bytes);
+}
+
+Status copy(int device, void* dst, const void* src, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return with_lost(device, {});
+  const Status status =
+      device_at(device).queue(stream).submit([=] { return copy_now(device, dst, src, bytes); });
+  return with_lost(device, status);
+}
+
+Status fill(int device, void* dst, int byte, std::size_t bytes, Stream stream) {
+  if (bytes == 0) return with_lost(device, {});
+  simt::Device& target = device_at(device);
+  return with_lost(device, target.queue(stream).submit([=, &target] { return target.fill(dst, byte, bytes); }));
+}
+
+void deallocate(int device, void* memory) {
+  if (memory == nullptr) return;
+  synchronize_quietly(device);
+  if (const Status status = device_at(device).deallocate(memory); !status.ok()) kept(device).lost = status;
+}
+
+Status allocate_host(int, std::size_t bytes, void** memory) {
+  if (posix_memalign(memory, 64, bytes) == 0) return {};
+  return {StatusCode::out_of_memory, "the host has no memory left"};
+}
+
+void deallocate_host(int device, void* memory) {
+  if (memory == nullptr) return;
+  synchronize_quietly(device);
+  std::free(memory);
+}
+
+Status create_stream(int device, Stream* stream) {
+  std::vector<Stream>& idle = kept(device).idle;
+  if (idle.empty()) {
+    *stream = device_at(device).make_stream();
+  } else {
+    *stream = idle.back();
+    idle.pop_back();
+  }
+  return {};
+}
+
+void destroy_stream(int device, Stream stream) {
+  if (stream.handle == nullptr) return;
+  if (const Status status = device_at(device).queue(stream).synchronize(); !status.ok()) kept(device).lost = status;
+  kept(device).idle.push_back(stream);
+}
+
+/// Waits for the recording that stands now; a later one does not move the point.
+Status wait_event(int device, Stream stream, Event event) {
+  return with_lost(device, device_at(device).queue(stream).submit(
+                               [recorded = event_of(event)] { return recorded.synchronize(); }));
+}
+
 const DeviceApi& device_api() {
   static const DeviceApi api = {
-      .device_count = [] { return 1; },
+      .device_count = [] { return kDevices; },
       .why_unavailable = [] { return ""; },
-      .allocate = [](int device, std::size_t bytes,
-                     void** memory) { return simt::Device::get(device).allocate(bytes, memory); },
-      .deallocate = [](int device, void* memory) { static_cast<void>(simt::Device::get(device).deallocate(memory)); },
-      .copy = [](int device, void* dst, const void* src, std::size_t bytes,
-                 Stream) { return simt::Device::get(device).copy(dst, src, bytes); },
-      .synchronize = [](int device, Stream stream) { return simt::Device::get(device).queue(stream).synchronize(); },
+      .device_name = [](int) { return "emulated CUDA device"; },
+      .make_current = [](int) { return Status{}; },
+      .cheap_allocation = [] { return true; },
+      .allocate = [](int device, std::size_t bytes, void** memory) { return device_at(device).allocate(bytes, memory); },
+      .deallocate = deallocate,
+      .allocate_host = allocate_host,
+      .deallocate_host = deallocate_host,
+      .copy = copy,
+      .fill = fill,
+      .create_stream = create_stream,
+      .destroy_stream = destroy_stream,
+      .create_event = [](int, Event* event) { return event->handle = new simt::Event, Status{}; },
+      .destroy_event = [](int, Event event) { delete static_cast<simt::Event*>(event.handle); },
+      .record_event =
+          [](int device, Event event, Stream stream) {
+            event_of(event).record(device_at(device).queue(stream));
+            return with_lost(device, {});
+          },
+      .wait_event = wait_event,
+      .synchronize_event = [](int device,
+                              Event event) { return with_lost(device, event_of(event).synchronize()); },
+      .synchronize = [](int device,
+                        Stream stream) { return with_lost(device, device_at(device).queue(stream).synchronize()); },
   };
   return api;
 }
