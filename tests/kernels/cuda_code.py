@@ -72,8 +72,8 @@ def check_library(build):
             for command in (["nm", "-D", "--defined-only"], ["readelf", "-d"])]
     shown = [line.split()[-1] for line in said[0].splitlines()]
     needed = re.findall(r"NEEDED.*\[(.*)\]", said[1])
-    wrong = [name for name in needed if not re.match(r"(libc|libm|libdl|librt|libstdc\+\+|libgcc_s|libpthread|ld-linux.*)"
-                                                     r"\.so", name)]
+    system = re.compile(r"(libc|libm|libdl|librt|libstdc\+\+|libgcc_s|libpthread|ld-linux.*)\.so")
+    wrong = [name for name in needed if not system.match(name)]
     if shown != ["sinter_backend_module"] or wrong:
         print(f"{library} shows {shown} and needs {wrong}")
         return 1
