@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# kernels/ in an otherwise empty folder: builds libsinter_kernels_cuda and the README's LayerNorm program there, and runs it.
+# kernels/ in an otherwise empty folder: builds libsinter_kernels_cuda and the README's LayerNorm program there, and
+# runs it.
 # Without a GPU the program must say why it stops; that its lines are right is then shown on the emulated device.
 # usage: layer_norm_alone.sh BUILD_FOLDER
 set -euo pipefail
