@@ -1,7 +1,11 @@
-// Runs the tests, and after all of them the one that asks whether some case ran every variant.
+// Runs the tests, and after all of them the one that asks whether some case ran every variant. Exit code 77, with the
+// reason, where the device cannot be used.
 #include <gtest/gtest.h>
 
+#include <cstdio>
+
 #include "tests/kernels/cuda/device_case.h"
+#include "tests/kernels/cuda/device_under_test.h"
 
 namespace {
 
@@ -20,5 +24,9 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   ::testing::RegisterTest("Last", "EveryVariantRan", nullptr, nullptr, __FILE__, __LINE__,
                           [] { return static_cast<::testing::Test*>(new EveryVariantRan()); });
+  if (const auto& api = *sinter::kernels::testing::device_under_test().device; api.device_count() == 0) {
+    std::printf("no device for these tests: %s\n", api.why_unavailable());
+    return 77;
+  }
   return RUN_ALL_TESTS();
 }
