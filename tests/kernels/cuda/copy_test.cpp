@@ -27,9 +27,10 @@ Strides strides(std::initializer_list<std::int64_t> steps) {
 struct CopyCase : DeviceCase<Copy> {
   explicit CopyCase(const Copy& p, std::size_t src_misalignment = 0, std::size_t dst_misalignment = 0)
       : DeviceCase<Copy>(p) {
-    input(params.src, p.src_dtype, any_elements(p.src_dtype, span_of(p.extents, p.src_strides), 7));
+    input_elements(params.src, p.src_dtype, any_elements(p.src_dtype, span_of(p.extents, p.src_strides), 7));
     misalign(src_misalignment);
-    in_out(params.dst, p.dst_dtype, any_elements(p.dst_dtype, span_of(p.extents, p.dst_strides), 8), kSameValues);
+    in_out_elements(params.dst, p.dst_dtype, any_elements(p.dst_dtype, span_of(p.extents, p.dst_strides), 8),
+                    kSameValues);
     misalign(dst_misalignment);
   }
 };
@@ -146,7 +147,7 @@ TEST(CopyOnDevice, TheBestVariantThatCanIsSelected) {
 
 struct FillCase : DeviceCase<Fill> {
   explicit FillCase(const Fill& p, std::size_t misalignment = 0) : DeviceCase<Fill>(p) {
-    in_out(params.dst, p.dtype, any_elements(p.dtype, span_of(p.extents, p.dst_strides), 5), kSameValues);
+    in_out_elements(params.dst, p.dtype, any_elements(p.dtype, span_of(p.extents, p.dst_strides), 5), kSameValues);
     misalign(misalignment);
   }
 };

@@ -102,8 +102,9 @@ class DeviceCase : public DeviceCaseBase {
   void input(T*& field, Dtype dtype, const std::vector<double>& values) {
     add_values(&field, dtype, values).is_input = true;
   }
+  /// As input(), with what any_elements made.
   template <class T>
-  void input(T*& field, Dtype dtype, const std::vector<std::byte>& elements) {
+  void input_elements(T*& field, Dtype dtype, const std::vector<std::byte>& elements) {
     add_bytes(&field, dtype, elements).is_input = true;
   }
   /// Holds `values` before; must hold what the reference leaves there.
@@ -113,8 +114,9 @@ class DeviceCase : public DeviceCaseBase {
     operand.is_output = true;
     operand.tolerance = tolerance;
   }
+  /// As in_out(), with what any_elements made.
   template <class T>
-  void in_out(T*& field, Dtype dtype, const std::vector<std::byte>& elements, Tolerance tolerance) {
+  void in_out_elements(T*& field, Dtype dtype, const std::vector<std::byte>& elements, Tolerance tolerance) {
     Operand& operand = add_bytes(&field, dtype, elements);
     operand.is_output = true;
     operand.tolerance = tolerance;
