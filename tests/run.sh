@@ -74,6 +74,7 @@ cuda_step() {  # name, file without which it cannot run, command ...
 [ -e build/release/bin/test_simt ] || cuda_step emulated_cuda build/release/bin/test_simt
 cuda_step cuda_code build/release/kernels/cuda/libsinter_kernels_cuda.a python3 tests/kernels/cuda_code.py build/release
 cuda_step layer_norm_alone build/release/bin/example_layer_norm bash tests/kernels/layer_norm_alone.sh build/release
+cuda_step gpu build/release/bin/test_cuda bash tests/gpu.sh
 # The example learns: its last line is a mean loss well below log 2.
 step example_training_loop bash -c 'set -o pipefail
   build/release/bin/example_training_loop | tee /dev/stderr | awk "END { exit !(\$NF < 0.5) }"'

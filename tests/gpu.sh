@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Everything that only a real GPU can show, in one call of at most 8 minutes:
+#   bash tests/gpu.sh            runs what build/release has, or what a pack has beside this script
+#   bash tests/gpu.sh --pack     builds, and packs what a machine with a GPU and no compiler needs: build/gpu.tar.gz
+#                                (there: tar xzf gpu.tar.gz && bash gpu/tests/gpu.sh)
+# Logs go to gpu_results/ beside the programs' folder. Ends with a line "N passed, N failed, N skipped". Exit code 77,
+# with the reason, where no GPU can be used.
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+programs="test_cuda test_cuda_module test_ops sst2 example_layer_norm"
+
+pack() {
+  local folder=$here/build/gpu program
+  (cd "$here" && cmake --preset release >/dev/null &&
+    cmake --build --preset release --target $programs sinter_cuda) || return 1
+  rm -rf "$folder"
+  mkdir -p "$folder/bin" "$folder/lib" "$folder/tests"
+  for program in $programs libsinter_cuda.so; do
+    strip -o "$folder/bin/$program" "$here/build/release/bin/$program" || return 1
+    # The machine's own C library and loader stay its own.
+    ldd "$folder/bin/$program" | awk '$3 ~ /^\// { print $3 }' | grep -vE '/(libc|libm|libdl|librt|libpthread)\.so' |
+      xargs -r cp -L -t "$folder/lib" || return 1
+  done
+  cp "$here/tests/gpu.sh" "$folder/tests/"
+  tar -C "$here/build" -czf "$here/build/gpu.tar.gz" gpu || return 1
+  du -h "$here/build/gpu.tar.gz"
+}
+
+case "${1:-}" in
+  "") ;;
+  --pack) pack; exit ;;
+  *) echo "tests/gpu.sh: \"$1\" is not known; the option is --pack" >&2; exit 2 ;;
+esac
+
+bin=$here/build/release/bin results=$here/build/gpu_results
+if [ -d "$here/bin" ]; then
+  bin=$here/bin results=$here/gpu_results
+  export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+deadline=$((SECONDS + 480))
+
+if [ ! -x "$bin/example_layer_norm" ]; then
+  echo "the CUDA backend was not built"
+  exit 77
+fi
+shown=$("$bin/example_layer_norm" 2>&1)
+code=$?
+if [ $code -eq 77 ]; then
+  echo "$shown"
+  exit 77
+fi
+rm -rf "$results"
+mkdir -p "$results"
+nvidia-smi 2>&1 | tee "$results/nvidia-smi.log" | sed -n 3,4p
+
+passed=0 failed=0 skipped=0
+verdict() {  # name, exit code, what it means
+  case $2 in
+    0) passed=$((passed + 1)); echo "passed  $1: $3" ;;
+    77) skipped=$((skipped + 1)); echo "skipped $1: $3" ;;
+    *) failed=$((failed + 1)); echo "FAILED  $1: $3" ;;
+  esac
+}
+
+# Passes with exit code 0, skips with 77; cut off after its seconds, or when the 8 minutes end.
+step() {  # name, seconds, command ...
+  local name=$1 limit=$2 left=$((deadline - SECONDS)) started=$SECONDS code
+  shift 2
+  if [ $left -le 0 ]; then
+    verdict "$name" 1 "no time was left for it"
+    return 1
+  fi
+  timeout -k 5 $((limit < left ? limit : left)) "$@" >"$results/$name.log" 2>&1
+  code=$?
+  if [ $code -ne 0 ] && [ $code -ne 77 ]; then tail -n 30 "$results/$name.log"; fi
+  verdict "$name" $code "exit code $code after $((SECONDS - started)) s; $(tail -n 1 "$results/$name.log")"
+  return $code
+}
+
+# The README's program.
+example() {
+  [ "$code" -eq 0 ] && [ "$shown" = "-1.3416 -0.4472 0.4472 102.6833
+1.3416 -0.4472 0.4472 97.3167" ]
+  verdict layer_norm $? "$(echo $shown)"
+}
+
+# compute-sanitizer refuses some devices ("Device not supported"), which is no finding.
+sanitizer() {  # tool, filter of the tests
+  if ! command -v compute-sanitizer >/dev/null; then echo "there is no compute-sanitizer here"; return 77; fi
+  if timeout 10 compute-sanitizer --tool "$1" "$bin/example_layer_norm" 2>&1 | grep -qi "device not supported"; then
+    echo "compute-sanitizer refuses this device"
+    return 77
+  fi
+  compute-sanitizer --tool "$1" --error-exitcode 1 --print-limit 20 "$bin/test_cuda" --gtest_filter="$2" --gtest_brief=1
+}
+export -f sanitizer
+export bin results
+
+# The main job on the GPU: at least 95 % on the held-out reviews, as on the CPU.
+train() {
+  local out=$results/reviews accuracy
+  if ! "$bin/sst2" --help | grep -q -e --device; then echo "sst2 has no --device yet"; return 77; fi
+  "$bin/sst2" --device cuda --output_dir "$out" || return 1
+  accuracy=$(grep -o '"eval_accuracy": *[0-9.]*' "$out/all_results.json" | grep -o '[0-9.]*$')
+  echo "accuracy $accuracy (at least 0.95)"
+  awk "BEGIN { exit !($accuracy >= 0.95) }"
+}
+export -f train
+
+example
+step test_cuda_module 30 "$bin/test_cuda_module" --gtest_brief=1
+step test_cuda 120 "$bin/test_cuda" --gtest_brief=1
+step test_ops 90 "$bin/test_ops" --gtest_brief=1 --gtest_filter='*Device*'
+step train 90 bash -c train
+step memcheck 90 bash -c 'sanitizer memcheck "*f32*:*f16*-*bf16*"'
+step racecheck 60 bash -c 'sanitizer racecheck "*/f32*"'
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed -eq 0 ]
