@@ -11,7 +11,8 @@ inline constexpr std::int64_t kFlatBlock = 4096;
 
 /// sum[0] = sum_i x[i]^2 over n contiguous elements: partial sums of fixed blocks of 4096 (lanes in a fixed tree), then
 /// the blocks in a fixed tree; never depends on threads. nonfinite[0] (may be null) = 1 when any x is inf or NaN, else
-/// 0. f32 (accumulated in f32 inside a block, in f64 over blocks), f64. `sum` is one f64. workspace: ceil(n/4096) f64.
+/// 0. Accumulated in computed_dtype inside a block (again in f64 where that overflows), in f64 over blocks. `sum` is one
+/// f64. The CPU takes f32 and f64, CUDA all four. workspace: ceil(n/4096) f64.
 struct SquaredNorm {
   static constexpr KernelId id = KernelId::squared_norm;
   Dtype dtype = Dtype::f32;
@@ -34,10 +35,12 @@ struct AdamWGroup {
 ///   m = m + (1 - beta1) * (g - m);    v = beta2 * v + (1 - beta2) * g * g
 ///   p -= (lr / (1 - beta1^t)) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 /// Source: Loshchilov and Hutter, "Decoupled weight decay regularization", in the form of torch.optim.AdamW.
-/// param, exp_avg, exp_avg_sq and grad have `dtype` (f32, f64); p, m, v are updated in place. One pass.
-/// `clip` (null: 1) points to one f64 factor for the gradient. `low` (null: none) receives a rounded copy of p.
+/// param, exp_avg, exp_avg_sq and grad have `dtype` (the CPU: f32, f64; CUDA: all four); p, m, v are updated in place.
+/// One pass. `clip` (null: 1) points to one f64 factor for the gradient (clipping and unscaling in one), in the memory of
+/// the device that runs the kernel. `low` (null: none) receives a rounded copy of p.
 /// bias_correction1 = 1 - beta1^t and bias_correction2 = 1 - beta2^t, computed by the caller in f64.
-/// Denormal moments are flushed to zero. Bytes: 7 elements (4 read, 3 written), plus the low copy.
+/// Moments that are denormal in computed_dtype are flushed to zero. Bytes: 7 elements (4 read, 3 written), plus the low
+/// copy.
 struct AdamW {
   static constexpr KernelId id = KernelId::adamw;
   Dtype dtype = Dtype::f32;

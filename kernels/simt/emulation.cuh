@@ -4,6 +4,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <math.h>  // abs, sqrt, exp ... of float and double without std::, as nvcc has them; <cmath> leaves only int's abs
 #include <vector_functions.h>
 #include <vector_types.h>
 
