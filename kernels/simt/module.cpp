@@ -45,7 +45,10 @@ void synchronize_quietly(int device) {
 Status copy_now(int device, void* dst, const void* src, std::size_t bytes) {
   simt::Device* target = simt::Device::owner(dst);
   simt::Device* source = simt::Device::owner(src);
-  if (target == nullptr || source == nullptr || target == source) return device_at(device).copy(dst, src, bytes);
+  if (target == nullptr || source == nullptr || target == source) {
+    simt::Device* const owner = target != nullptr ? target : source;
+    return (owner != nullptr ? *owner : device_at(device)).copy(dst, src, bytes);
+  }
   std::vector<std::byte> staged(bytes);
   if (const Status status = source->copy(staged.data(), src, bytes); !status.ok()) return status;
   return target->copy(dst, staged.data(), bytes);
