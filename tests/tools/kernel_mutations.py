@@ -1,0 +1,6 @@
+"""Where mutate_kernels.py breaks a kernel whose first bound is no good place: {(file stem, kernel): (old text, new text)}.
+
+The old text must stand in the kernel's body; its first place is taken.
+"""
+
+PLACES = {}
