@@ -5,7 +5,11 @@
 
 namespace sinter::kernels {
 
-/// A stream handle is a cudaStream_t. Usable where module.device->device_count() > 0.
+/// A stream handle is a cudaStream_t. Usable where module.device->device_count() > 0. The description says with which
+/// libraries, or why without.
 const BackendModule& cuda_module();
+
+/// The same with the kernels of this folder alone.
+const BackendModule& own_cuda_module();
 
 }  // namespace sinter::kernels

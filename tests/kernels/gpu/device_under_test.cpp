@@ -1,10 +1,23 @@
 #include "tests/kernels/cuda/device_under_test.h"
 
+#include <vector>
+
 #include "kernels/cuda/module.h"
 
 namespace sinter::kernels::testing {
 
-const BackendModule& device_under_test() { return cuda_module(); }
+/// Every variant, libraries' included; selected are our own, as on the emulated device.
+const BackendModule& device_under_test() {
+  static const std::vector<KernelEntry> entries = [] {
+    const BackendModule& all = cuda_module();
+    std::vector<KernelEntry> rows(all.entries, all.entries + all.entry_count);
+    for (KernelEntry& row : rows) row.select = find(own_cuda_module(), row.id)->select;
+    return rows;
+  }();
+  static const BackendModule module = {kBackendAbi,    "cuda",         cuda_module().description, entries.data(),
+                                       entries.size(), cuda_module().device};
+  return module;
+}
 
 void for_each_schedule(const std::function<void(const std::string& schedule)>& fn) {
   fn("once");
