@@ -60,6 +60,12 @@ __device__ __forceinline__ void copy_async_16(void* to, const void* from, bool v
                "l"(__cvta_generic_to_global(from)), "r"(valid ? 16 : 0)
                : "memory");
 }
+/// The first `bytes` (0 to 16) of 16, and zeros behind.
+__device__ __forceinline__ void copy_async_part(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)),
+               "l"(__cvta_generic_to_global(from)), "r"(bytes)
+               : "memory");
+}
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 /// Until at most N committed groups of this thread are under way. A barrier must follow before others read.
 template <int N>

@@ -93,7 +93,7 @@ struct Row {
 };
 
 /// sum = shrink * sum + the lanes' factors times the head's elements of their tokens. `sum` [head_size] and `factors`
-/// [32] are the warp's own.
+/// [32] are the warp's own; each lane keeps every 32nd element of `sum`.
 template <class T, class R>
 __device__ void add_rows(const R& row, const void* x, std::int64_t stride, std::int64_t first, std::int64_t count,
                          Computed<T> factor, Computed<T> shrink, Computed<T>* factors, Computed<T>* sum) {
@@ -142,7 +142,6 @@ __global__ void __launch_bounds__(kRowThreads, 1) attend_by_rows(Attention p) {
   for (std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + warp; row < p.tokens * p.heads;
        row += std::int64_t{gridDim.x} * kRowWarps) {
     forward_row<T>(p, row, factors[warp], sums + warp * p.head_size);
-    __syncwarp();
   }
 }
 
@@ -215,7 +214,6 @@ __global__ void __launch_bounds__(kRowThreads, 1) query_gradients_by_rows(Attent
   for (std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + warp; row < p.tokens * p.heads;
        row += std::int64_t{gridDim.x} * kRowWarps) {
     backward_query<T>(p, row, factors[warp], sums + warp * p.head_size);
-    __syncwarp();
   }
 }
 
@@ -228,7 +226,6 @@ __global__ void __launch_bounds__(kRowThreads, 1) key_gradients_by_rows(Attentio
   for (std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + warp; row < p.tokens * p.heads;
        row += std::int64_t{gridDim.x} * kRowWarps) {
     backward_key<T>(p, row, factors[warp], own, own + p.head_size);
-    __syncwarp();
   }
 }
 

@@ -206,6 +206,9 @@ Status allow_dynamic_shared(void (*kernel)(Parameters...), std::size_t bytes, St
 inline void copy_async_16(void* to, const void* from, bool valid = true, SINTER_HERE) {
   simt::copy_async(to, from, 16, valid ? 16 : 0, place);
 }
+inline void copy_async_part(void* to, const void* from, int bytes, SINTER_HERE) {
+  simt::copy_async(to, from, 16, static_cast<std::uint32_t>(bytes), place);
+}
 inline void commit_copies() { simt::commit_copy_group(); }
 template <int N>
 void wait_copies() {

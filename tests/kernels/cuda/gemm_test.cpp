@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "tests/kernels/cuda/device_case.h"
+#include "tests/kernels/cuda/device_under_test.h"
 
 namespace sinter::kernels::testing {
 namespace {
@@ -15,6 +16,7 @@ struct Product {
   std::int64_t gap = 0;            ///< elements between the end of a row and the next, in every matrix
   std::size_t misalignment = 0;    ///< bytes, of every matrix
   bool same_b = false;             ///< one B for the whole batch
+  bool aligned = false;            ///< rows of A and B begin at multiples of 8 elements
 };
 
 /// The product of k pairs of standard normal numbers is about sqrt(k), as are its partial sums. Each of the k additions
@@ -30,13 +32,15 @@ std::int64_t elements(std::int64_t rows, std::int64_t cols, std::int64_t ld) {
   return rows == 0 ? 0 : (rows - 1) * ld + cols;
 }
 
-void check_product(Dtype dtype, const Product& c, const std::string& variant = "tiled") {
+/// One variant, or with "" each that takes the product, as tiled must.
+void check_product(Dtype dtype, const Product& c, const std::string& variant = "") {
   SCOPED_TRACE(::testing::Message() << c.m << " x " << c.n << " x " << c.k << (c.transpose_a ? " A^T" : " A")
                                     << (c.transpose_b ? " B^T" : " B") << (c.accumulate ? " accumulate" : "")
                                     << (c.bias ? " bias" : "") << " batch " << c.batch << " gap " << c.gap);
   const std::int64_t a_rows = c.transpose_a ? c.k : c.m, a_cols = c.transpose_a ? c.m : c.k;
   const std::int64_t b_rows = c.transpose_b ? c.n : c.k, b_cols = c.transpose_b ? c.k : c.n;
-  const std::int64_t lda = a_cols + c.gap, ldb = b_cols + c.gap, ldc = c.n + c.gap;
+  const auto row = [&](std::int64_t cols) { return c.aligned ? (cols + c.gap + 7) / 8 * 8 : cols + c.gap; };
+  const std::int64_t lda = row(a_cols), ldb = row(b_cols), ldc = c.n + c.gap;
   const std::int64_t others = std::max<std::int64_t>(c.batch - 1, 0);
   DeviceCase<Gemm> test({.dtype = dtype, .transpose_a = c.transpose_a, .transpose_b = c.transpose_b,
                          .accumulate = c.accumulate, .m = c.m, .n = c.n, .k = c.k, .batch = c.batch, .lda = lda,
@@ -54,7 +58,7 @@ void check_product(Dtype dtype, const Product& c, const std::string& variant = "
   else
     test.output(test.params.c, dtype, size, sum_tolerance(c.k));
   test.misalign(c.misalignment);
-  test.check_with(variant);
+  variant.empty() ? test.check_with("tiled") : test.check_only(variant);
 }
 
 class GemmOnDevice : public ::testing::TestWithParam<Dtype> {};
@@ -103,6 +107,67 @@ TEST_P(GemmOnDevice, NothingToDo) {
   check_product(GetParam(), {.m = 0, .n = 7, .k = 3});
   check_product(GetParam(), {.m = 5, .n = 0, .k = 3});
   check_product(GetParam(), {.m = 5, .n = 7, .k = 3, .batch = 0});
+}
+
+class GemmOnTensorCores : public ::testing::TestWithParam<Dtype> {};
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, GemmOnTensorCores, ::testing::Values(Dtype::f16, Dtype::bf16),
+                         [](const auto& tested) { return name(tested.param); });
+
+/// Both sizes of tiles. Sizes around their sides, around 8 elements of a copy, 16 of a fragment and 32 of a stage, and
+/// more stages than the ring has.
+TEST_P(GemmOnTensorCores, MatchReferenceInEveryLayout) {
+  constexpr std::int64_t sizes[][3] = {{1, 1, 1}, {64, 64, 32}, {65, 129, 41}, {17, 7, 130}, {130, 66, 16}};
+  for (const auto& [m, n, k] : sizes)
+    for (const bool transpose_a : {false, true})
+      for (const bool transpose_b : {false, true}) {
+        const Product c{.m = m, .n = n, .k = k, .transpose_a = transpose_a, .transpose_b = transpose_b,
+                        .aligned = true};
+        check_product(GetParam(), c, "tensor_cores_64");
+        check_product(GetParam(), c, "tensor_cores_128");
+      }
+}
+
+TEST_P(GemmOnTensorCores, BiasAccumulateBatchesAndGaps) {
+  for (const char* variant : {"tensor_cores_64", "tensor_cores_128"}) {
+    check_product(GetParam(), {.m = 70, .n = 35, .k = 48, .transpose_b = true, .bias = true, .batch = 2, .gap = 8,
+                               .aligned = true}, variant);
+    check_product(GetParam(), {.m = 40, .n = 72, .k = 33, .transpose_a = true, .accumulate = true, .gap = 3,
+                               .aligned = true}, variant);
+    check_product(GetParam(), {.m = 5, .n = 16, .k = 24, .batch = 3, .same_b = true, .aligned = true}, variant);
+    check_product(GetParam(), {.m = 5, .n = 16, .k = 0, .bias = true, .aligned = true}, variant);
+    check_product(GetParam(), {.m = 5, .n = 16, .k = 8, .batch = 0, .aligned = true}, variant);
+  }
+}
+
+std::string selected(const Gemm& p) {
+  const KernelEntry* entry = find(device_under_test(), KernelId::gemm);
+  return entry->variants[entry->select(&p)].name;
+}
+
+TEST(GemmOnDeviceParams, SelectsTensorCoresWhereRowsAreAligned) {
+  const auto* const memory = reinterpret_cast<const std::byte*>(std::uintptr_t{4096});
+  const Gemm many{.dtype = Dtype::bf16, .m = 4096, .n = 768, .k = 768, .a = memory, .b = memory, .lda = 768,
+                  .ldb = 768, .ldc = 768};
+  Gemm p = many;
+  EXPECT_EQ(selected(p), "tensor_cores_128");
+  p.m = 15 * 128;   // 90 large tiles
+  EXPECT_EQ(selected(p), "tensor_cores_64");
+  p.batch = 2;
+  EXPECT_EQ(selected(p), "tensor_cores_128");
+  p.batch_stride_a = 4;
+  EXPECT_EQ(selected(p), "tiled");
+  p.batch_stride_a = 0;
+  p.m = p.n = 64;
+  p.batch = std::int64_t{1} << 31;   // more tiles than a grid may have
+  EXPECT_EQ(selected(p), "tiled");
+  for (const auto& change : {+[](Gemm& g) { g.dtype = Dtype::f32; }, +[](Gemm& g) { g.lda = 772; },
+                             +[](Gemm& g) { g.ldb = 769; },
+                             +[](Gemm& g) { g.b = static_cast<const std::byte*>(g.b) + 8; }}) {
+    p = many;
+    change(p);
+    EXPECT_EQ(selected(p), "tiled");
+  }
 }
 
 TEST(GemmOnDeviceParams, RefusesIntegers) {
