@@ -5,51 +5,28 @@
 #include "kernels/base/families.h"
 #include "kernels/base/grid.cuh"
 #include "kernels/base/vec.cuh"
+#include "kernels/cuda/attention.cuh"
 
 namespace sinter::kernels::cuda {
 namespace {
 
 constexpr std::int64_t kMaxHeadSize = 512;
 
-/// The sequence of a token, and where it lies among the tokens.
-struct Sequence {
-  std::int64_t index, begin, length;
-};
-
-/// Reads offsets, whose rules it checks as far as this token can be hurt by them.
-template <class P>
-__device__ Sequence sequence_of(const P& p, std::int64_t token) {
-  std::int64_t low = 0, high = p.sequences;
-  if (p.offsets[low] > token || p.offsets[high] <= token) device_fail("offsets must begin with 0 and end with tokens");
-  while (high - low > 1) {
-    const std::int64_t middle = (low + high) / 2;
-    (p.offsets[middle] <= token ? low : high) = middle;
-  }
-  const std::int64_t begin = p.offsets[low], end = p.offsets[high];
-  if (begin < 0 || end > p.tokens) device_fail("offsets must not descend");
-  if (end - begin > p.max_length) device_fail("a sequence is longer than max_length");
-  return {low, begin, end - begin};
-}
-
-/// A token's place for dropout.
-template <class P>
-__device__ __forceinline__ std::uint64_t position_of(const P& p, std::int64_t token, std::int64_t place) {
-  if (p.position == nullptr) return static_cast<std::uint64_t>(place);
-  const auto position = static_cast<std::uint64_t>(static_cast<std::int64_t>(p.position[token]));
-  if (position >= kAttentionDropoutStride) device_fail("attention dropout needs positions in [0, 4096)");
-  return position;
-}
-
-template <class P>
-__device__ __forceinline__ std::uint32_t ordinal_of(const P& p, std::int64_t sequence) {
-  const std::uint32_t first = p.dropout.first_sample == nullptr ? 0 : *p.dropout.first_sample;
-  return first + static_cast<std::uint32_t>(p.sample == nullptr ? sequence : p.sample[sequence]);
-}
-
 // --- by_rows: a warp for each row of a head ---
 
 constexpr int kRowWarps = 4;
 constexpr int kRowThreads = kRowWarps * kWarp;
+
+/// The sequence that a token belongs to.
+template <class P>
+__device__ Sequence sequence_of(const P& p, std::int64_t token) {
+  std::int64_t low = 0, high = p.sequences;
+  while (high - low > 1) {
+    const std::int64_t middle = (low + high) / 2;
+    (p.offsets[middle] <= token ? low : high) = middle;
+  }
+  return sequence_at(p, low);
+}
 
 /// A warp's row: token `begin + place` and head.
 template <class T, class P>
@@ -271,18 +248,35 @@ std::size_t backward_workspace(const AttentionBackward& p) {
   return static_cast<std::size_t>(p.heads * p.tokens) * size_of(computed_dtype(p.dtype));
 }
 
+template <class P>
+int select_attention(const P& p) {
+  return supports_short(p).ok() ? 1 : supports_long(p).ok() ? 2 : 0;
+}
+
 constexpr Variant forward_variants[] = {
     {"by_rows", "a warp for each query of each head, a key a lane, softmax brought up to date every 32 keys",
      "not yet measured; any dtype, any length", erased_run<Attention, forward_by_rows>},
+    {"tensor_cores", "a block for each sequence and head, all scores of a query in registers, m16n8k16",
+     "not yet measured; f16, bf16, heads of 32 or 64, sequences of at most 128 tokens",
+     erased_run<Attention, attend_short>},
+    {"tensor_cores_tiled", "a block for 64 queries, the next 64 keys on their way while these are multiplied",
+     "not yet measured; f16, bf16, heads of 32 or 64, longer sequences", erased_run<Attention, attend_long>},
 };
 constexpr Variant backward_variants[] = {
     {"by_rows", "a warp for each query (dQ), then one for each key (dK, dV)", "not yet measured; any dtype, any length",
      erased_run<AttentionBackward, backward_by_rows>},
+    {"tensor_cores", "a block for each sequence and head, dS through shared memory: dQ, dK and dV in one pass",
+     "not yet measured; f16, bf16, heads of 32 or 64, sequences of at most 128 tokens",
+     erased_run<AttentionBackward, differentiate_short>},
+    {"tensor_cores_tiled", "a pass for 64 queries a block (dQ), then one for 64 keys (dK, dV)",
+     "not yet measured; f16, bf16, heads of 32 or 64, longer sequences",
+     erased_run<AttentionBackward, differentiate_long>},
 };
 
 constexpr KernelEntry entries[] = {
-    entry<Attention, check_cuda<Attention>>(forward_variants),
-    entry<AttentionBackward, check_cuda<AttentionBackward>, backward_workspace>(backward_variants),
+    entry<Attention, check_cuda<Attention>, no_workspace<Attention>, select_attention<Attention>>(forward_variants),
+    entry<AttentionBackward, check_cuda<AttentionBackward>, backward_workspace, select_attention<AttentionBackward>>(
+        backward_variants),
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "kernels/ref/element.h"
 #include "tests/kernels/cuda/device_case.h"
+#include "tests/kernels/cuda/device_under_test.h"
 #include "tests/kernels/row_cases.h"
 
 namespace sinter::kernels::testing {
@@ -217,6 +218,136 @@ TEST_P(AttentionOnDevice, ByRowsFollowsSampleAndPosition) {
   for (int i = 0; i < 21; ++i) batch.position.push_back(i + 3);
   for (int i = 0; i < 10; ++i) batch.position.push_back((i * 37) % 97 + 3990);
   check_by_rows(GetParam(), batch);
+}
+
+// --- Tensor cores ---
+
+/// They round probabilities and dS to `dtype`, each within half a unit of its last place. O is a sum of values of size
+/// 1 whose weights add up to 1, or 1 / (1 - p) with dropout: at most that many units, which is two where p is a half.
+/// The gradients are sums of as many roundings as there are keys or queries, at random, of terms whose own sum is
+/// the result; beside the largest of them, or 1, two units again, and two for the dS of one row, which may all but
+/// cancel.
+Tolerance operand_rounding(Dtype dtype, const Batch& batch, double units) {
+  const double unit = dtype == Dtype::f16 ? 0x1p13 : 0x1p16;   // in units of f32
+  return {.ulps = units * unit + rounding(batch, 3).ulps, .floor = 1};
+}
+
+void check_tensor_cores(Dtype dtype, const Batch& batch, const std::string& variant) {
+  const AttentionCase test(dtype, batch);
+  test.check_forward(variant, operand_rounding(dtype, batch, 2), rounding(batch));
+  test.check_backward(variant, operand_rounding(dtype, batch, 4));
+}
+
+class AttentionOnTensorCores : public ::testing::TestWithParam<Dtype> {
+ protected:
+  void check(const Batch& batch) const {
+    if (batch.max_length() <= 128) check_tensor_cores(GetParam(), batch, "tensor_cores");
+    check_tensor_cores(GetParam(), batch, "tensor_cores_tiled");
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, AttentionOnTensorCores, ::testing::Values(Dtype::f16, Dtype::bf16),
+                         [](const auto& tested) { return name(tested.param); });
+
+/// Lengths around the 16 rows of a warp and the 64 and 128 keys of the kernels, beside an empty sequence.
+TEST_P(AttentionOnTensorCores, MatchReference) {
+  for (const double dropout : {0.0, 0.1}) {
+    check({.lengths = {13, 1, 0, 33, 16}, .heads = 3, .head_size = 32, .dropout = dropout});
+    check({.lengths = {17, 64}, .heads = 1, .head_size = 64, .dropout = dropout});
+    check({.lengths = {65, 128}, .heads = 1, .head_size = 64, .dropout = dropout, .first_sample = false});
+    check({.lengths = {100}, .heads = 2, .head_size = 32, .dropout = dropout, .gap = 16});
+    check({.lengths = {130, 3}, .heads = 1, .head_size = 32, .dropout = dropout});
+  }
+}
+
+TEST_P(AttentionOnTensorCores, NothingToDo) {
+  check({.lengths = {}});
+  check({.lengths = {0, 0}, .head_size = 64, .dropout = 0.1});
+}
+
+TEST_P(AttentionOnTensorCores, MaskKeys) {
+  for (const double dropout : {0.0, 0.25}) {
+    Batch batch{.lengths = {40, 6, 1, 35}, .head_size = 32, .dropout = dropout};
+    batch.key_mask.assign(static_cast<std::size_t>(batch.tokens()), 1);
+    for (const std::size_t token : {0u, 3u, 38u, 39u, 50u, 81u}) batch.key_mask[token] = 0;
+    std::fill_n(batch.key_mask.begin() + 40, 6, 0);   // the second sequence has no kept key
+    check(batch);
+    batch.lengths = {190};
+    batch.key_mask.assign(190, 1);
+    std::fill_n(batch.key_mask.begin(), 70, 0);        // none in the first tile of 64
+    std::fill_n(batch.key_mask.begin() + 128, 62, 0);  // none in the last
+    check(batch);
+  }
+}
+
+/// Positions that begin at 0, at another multiple of 8 and elsewhere, and positions in no order.
+TEST_P(AttentionOnTensorCores, FollowSampleAndPosition) {
+  Batch batch{.lengths = {21, 10, 9, 20}, .head_size = 32, .dropout = 0.5, .longest = 128};
+  batch.sample = {4, 1, 0, 2};
+  for (int i = 0; i < 21; ++i) batch.position.push_back(i);
+  for (int i = 0; i < 10; ++i) batch.position.push_back(i + 4080);
+  for (int i = 0; i < 9; ++i) batch.position.push_back(i + 3);
+  for (int i = 0; i < 20; ++i) batch.position.push_back((i * 37) % 97 / 8 * 8 + i % 8);
+  check(batch);
+}
+
+template <class P>
+std::string selected(const P& p) {
+  const KernelEntry* entry = find(device_under_test(), P::id);
+  return entry->variants[entry->select(&p)].name;
+}
+
+/// Params that every variant takes.
+template <class P>
+P aligned_params() {
+  const auto at = [](std::uintptr_t address) { return reinterpret_cast<void*>(address); };
+  P p;
+  p.dtype = Dtype::f16;
+  p.tokens = 500;
+  p.sequences = 7;
+  p.heads = 12;
+  p.head_size = 64;
+  p.max_length = 128;
+  p.q = p.k = p.v = at(4096);
+  p.o = at(8192);
+  p.stride_q = p.stride_k = p.stride_v = p.stride_o = 768;
+  return p;
+}
+
+TEST(AttentionOnDeviceParams, SelectsByLengthAndAlignment) {
+  const auto forward = aligned_params<Attention>();
+  auto p = forward;
+  EXPECT_EQ(selected(p), "tensor_cores");
+  p.max_length = 129;
+  EXPECT_EQ(selected(p), "tensor_cores_tiled");
+  p.sequences = std::int64_t{1} << 31;
+  EXPECT_EQ(selected(p), "by_rows");
+  for (const auto& change :
+       {+[](Attention& a) { a.dtype = Dtype::f32; }, +[](Attention& a) { a.head_size = 48; },
+        +[](Attention& a) { a.q = static_cast<const std::byte*>(a.q) + 8; }, +[](Attention& a) { a.stride_k = 772; },
+        +[](Attention& a) { a.stride_v = 769; }, +[](Attention& a) { a.stride_o = 769; },
+        +[](Attention& a) { a.o = static_cast<std::byte*>(a.o) + 2; }}) {
+    p = forward;
+    change(p);
+    EXPECT_EQ(selected(p), "by_rows");
+  }
+  auto aligned = aligned_params<AttentionBackward>();
+  aligned.d_o = aligned.o;
+  aligned.dq = aligned.dk = aligned.dv = const_cast<void*>(aligned.o);
+  aligned.stride_do = aligned.stride_dq = aligned.stride_dk = aligned.stride_dv = 768;
+  auto b = aligned;
+  EXPECT_EQ(selected(b), "tensor_cores");
+  b.max_length = 129;
+  EXPECT_EQ(selected(b), "tensor_cores_tiled");
+  for (const auto& change :
+       {+[](AttentionBackward& a) { a.stride_o = 772; }, +[](AttentionBackward& a) { a.stride_do = 772; },
+        +[](AttentionBackward& a) { a.stride_dq = 769; },
+        +[](AttentionBackward& a) { a.dk = static_cast<std::byte*>(a.dk) + 2; },
+        +[](AttentionBackward& a) { a.stride_dv = 769; }}) {
+    b = aligned;
+    change(b);
+    EXPECT_EQ(selected(b), "by_rows");
+  }
 }
 
 TEST(AttentionOnDeviceParams, Refused) {
