@@ -1,6 +1,8 @@
 #include "core/random.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
 #include "core/autograd/mode.h"
@@ -30,13 +32,27 @@ void fill_by_fours(Tensor& tensor, std::uint64_t seed, std::uint32_t site, Fn&& 
     fn(r.word, four);
     for (std::size_t j = 0; j < 4 && i + j < values.size(); ++j) values[i + j] = four[j];
   }
-  tensor.copy_(Tensor::from(values, tensor.shape()));
+  tensor.copy_(Tensor::from(values, tensor.shape()).to(tensor.dtype()));
 }
 
 }  // namespace
 
+const std::uint32_t* StepCounters::on(Device device) const {
+  if (device.is_cpu()) return values_;
+  const std::lock_guard guard(lock_);
+  auto moved = std::find_if(moved_.begin(), moved_.end(), [&](const Tensor& x) { return x.device() == device; });
+  if (moved == moved_.end()) {
+    const NoGradGuard no_grad;
+    std::int32_t numbers[2];
+    std::memcpy(numbers, values_, sizeof numbers);
+    moved = moved_.insert(moved_.end(), Tensor::from(std::span<const std::int32_t>(numbers), {2}).to(device));
+  }
+  return static_cast<const std::uint32_t*>(moved->data());
+}
+
 StepScope::StepScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample)
-    : before_(t_step), state_{seed, global_step, first_sample} {
+    : before_(t_step),
+      state_{seed, global_step, first_sample, std::make_shared<const StepCounters>(global_step, first_sample)} {
   t_step = &state_;
 }
 

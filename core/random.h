@@ -2,16 +2,36 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "core/tensor.h"
 
 namespace sinter {
 
+/// A step's number and its first sample's ordinal, as the kernels of each device read them.
+class StepCounters {
+ public:
+  StepCounters(std::uint32_t global_step, std::uint32_t first_sample) : values_{global_step, first_sample} {}
+
+  /// Two numbers in the memory of `device`, moved there at the first call: the step and the first sample.
+  const std::uint32_t* on(Device device) const;
+
+ private:
+  std::uint32_t values_[2];
+  mutable std::mutex lock_;
+  mutable std::vector<Tensor> moved_;   // i32 [2], one for each device that asked
+};
+
 /// Names the training step to every dropout of the calling thread for its lifetime. `first_sample` is the ordinal of
 /// the batch's first sample in the global batch of the step (accumulated micro-batches and ranks included), so that a
 /// sample's masks depend on neither. Dropout outside such a scope is a usage error.
+///
+/// Kernels read the step and the first sample from the memory of the device on which they run; a scope puts them there
+/// at the first dropout on that device. A graph keeps what its dropouts need, so that backward may run after the scope.
 class StepScope {
  public:
   StepScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample = 0);
@@ -23,6 +43,7 @@ class StepScope {
     std::uint64_t seed = 0;
     std::uint32_t global_step = 0;
     std::uint32_t first_sample = 0;
+    std::shared_ptr<const StepCounters> counters;   ///< the two numbers where kernels read them
   };
   /// The innermost scope of the calling thread; a usage error that names `who` outside any.
   static const State& current(const char* who);

@@ -124,14 +124,14 @@ std::vector<T> Tensor::to_vector() const {
 
 template <>
 std::vector<bool> Tensor::to_vector<bool>() const {
-  const std::vector<std::uint8_t> bytes = to(Dtype::u8).to_vector<std::uint8_t>();
+  const std::vector<std::uint8_t> bytes = to(Device::cpu()).to(Dtype::u8).to_vector<std::uint8_t>();
   return {bytes.begin(), bytes.end()};
 }
 
 double Tensor::item() const {
   if (numel() != 1) fail(ErrorCode::usage, "item() of a tensor of shape ", shape(), "; it needs exactly one element");
   const NoGradGuard guard;
-  return to(Dtype::f64).to(Device::cpu()).contiguous().data<double>()[0];
+  return to(Device::cpu()).to(Dtype::f64).contiguous().data<double>()[0];
 }
 
 bool Tensor::uniquely_owned() const {
@@ -149,7 +149,7 @@ std::string Tensor::str(int elements) const {
   if (!defined()) return "Tensor(undefined)";
   std::ostringstream text;
   text << "Tensor" << shape() << " " << name(dtype()) << " " << device().str();
-  const std::vector<double> values = detach().to(Dtype::f64).to_vector<double>();
+  const std::vector<double> values = detach().to(Device::cpu()).to(Dtype::f64).to_vector<double>();
   for (std::size_t i = 0; i < values.size() && i < static_cast<std::size_t>(elements); ++i)
     text << (i == 0 ? ": " : ", ") << values[i];
   if (values.size() > static_cast<std::size_t>(elements)) text << ", ...";
@@ -259,10 +259,8 @@ Tensor Tensor::apart(const Tensor& source) const {
 
 Tensor& Tensor::copy_(const Tensor& from) {
   check_writable(*this, "copy_");
+  if (from.device() != device()) return copy_from_another_device(from.detach());
   const Tensor source = apart(from);
-  if (source.device() != device()) {
-    fail(ErrorCode::unsupported, "copy_ from ", source.device().str(), " to ", device().str(), "; use to(device)");
-  }
   const kernels::Copy params{
       .extents = shape().extents(),
       .src_strides = broadcast_steps(source, shape(), "copy_"),
@@ -273,6 +271,18 @@ Tensor& Tensor::copy_(const Tensor& from) {
       .dst = data(),
   };
   Runtime::instance().launch(device(), params, "copy_");
+  impl_->storage->mark_written("copy_");
+  return *this;
+}
+
+/// Bytes move as they lie: the source is made dense where it is, and cast, spread and laid out where this tensor is.
+Tensor& Tensor::copy_from_another_device(const Tensor& from) {
+  const Tensor source = from.contiguous();
+  const bool as_it_lies = is_contiguous() && source.shape() == shape() && source.dtype() == dtype();
+  const Tensor target = as_it_lies ? *this : empty(source.shape(), {source.dtype(), device()});
+  Runtime::instance().copy(device(), target.data(), source.device(), source.data(),
+                           static_cast<std::size_t>(source.numel()) * size_of(source.dtype()));
+  if (!as_it_lies) return copy_(target);
   impl_->storage->mark_written("copy_");
   return *this;
 }

@@ -43,7 +43,7 @@ class Tensor {
   static Tensor full(const Shape& shape, double value, TensorOptions options = {});
   /// [0, 1, ..., n - 1].
   static Tensor arange(std::int64_t n, TensorOptions options = {.dtype = Dtype::i64});
-  /// Copies host values, whose number must equal shape.numel(); the dtype is that of T.
+  /// Copies host values, whose number must equal shape.numel(); the dtype is that of T. On the CPU: to(device) moves.
   template <class T>
   static Tensor from(std::span<const T> values, const Shape& shape);
   template <class T>
@@ -71,11 +71,11 @@ class Tensor {
   const std::shared_ptr<Storage>& storage() const;
   std::int64_t storage_offset() const;
 
-  /// Address of the first element. `data<T>()` checks the dtype.
+  /// Address of the first element, in memory of device(). `data<T>()` checks the dtype.
   void* data() const;
   template <class T>
   T* data() const;
-  /// Elements in row-major order, on the host. A copy; the dtype must be that of T.
+  /// Elements in row-major order, on the host. A copy, which waits for the device; the dtype must be that of T.
   template <class T>
   std::vector<T> to_vector() const;
   /// The only element, as a double (exact for every floating dtype). More than one element is a usage error.
@@ -114,11 +114,11 @@ class Tensor {
   Tensor contiguous() const;
   Tensor clone() const;
   Tensor to(Dtype dtype) const;
-  Tensor to(Device device) const;
+  Tensor to(Device device) const;                 ///< the tensor itself where it is there already
 
   // In-place writes. Refused on tensors of the graph (a leaf that requires grad: only inside NoGradGuard); they raise
   // the storage's version. A source that lies in this tensor's memory, in other places, is copied first.
-  Tensor& copy_(const Tensor& source);   ///< casts and broadcasts
+  Tensor& copy_(const Tensor& source);   ///< casts and broadcasts; the source may be on another device
   Tensor& fill_(double value);
   Tensor& zero_() { return fill_(0); }
   Tensor& add_(const Tensor& other);     ///< same dtype, broadcasts to this shape
@@ -144,6 +144,7 @@ class Tensor {
   const Impl& impl(const char* what) const;
   /// `source`, or a copy of it where writing this tensor could change what is still to be read.
   Tensor apart(const Tensor& source) const;
+  Tensor& copy_from_another_device(const Tensor& source);
   std::shared_ptr<Impl> impl_;
 };
 

@@ -74,25 +74,33 @@ void Module::to(Dtype dtype) {
     fail(ErrorCode::unsupported, "a module in ", name(dtype), ": the CPU computes in f32 and f64");
   const NoGradGuard guard;
   std::vector<std::pair<Tensor, Tensor>> done;
-  cast(dtype, done);
+  convert([dtype](const Tensor& x) { return kernels::is_floating(x.dtype()) ? x.to(dtype) : x; }, done);
 }
 
-void Module::cast(Dtype dtype, std::vector<std::pair<Tensor, Tensor>>& done) {
+void Module::to(Device device) {
+  const NoGradGuard guard;
+  std::vector<std::pair<Tensor, Tensor>> done;
+  convert([device](const Tensor& x) { return x.to(device); }, done);
+}
+
+/// Puts converted(tensor) in the place of each tensor; where that is the tensor itself nothing happens.
+void Module::convert(const std::function<Tensor(const Tensor&)>& converted,
+                     std::vector<std::pair<Tensor, Tensor>>& done) {
   for (auto* list : {&parameters_, &buffers_})
     for (const auto& [name, tensor] : *list) {
-      if (tensor->dtype() == dtype || !kernels::is_floating(tensor->dtype())) continue;
       const auto tied =
           std::find_if(done.begin(), done.end(), [&](const auto& pair) { return pair.first.same(*tensor); });
       if (tied != done.end()) {
         *tensor = tied->second;
         continue;
       }
-      const Tensor before = *tensor;
-      *tensor = before.detach().to(dtype);
+      const Tensor before = *tensor, values = before.detach(), after = converted(values);
+      if (after.same(values)) continue;
+      *tensor = after;
       if (before.requires_grad()) tensor->set_requires_grad();
       done.emplace_back(before, *tensor);
     }
-  for (const auto& [name, child] : children_) child->cast(dtype, done);
+  for (const auto& [name, child] : children_) child->convert(converted, done);
 }
 
 std::size_t Module::register_forward_pre_hook(ForwardPreHook hook) {

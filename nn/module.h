@@ -50,6 +50,8 @@ class Module {
   /// Casts floating parameters and buffers to f32 or f64; tied ones stay tied. Before an optimizer takes them, not
   /// after.
   void to(Dtype dtype);
+  /// Moves parameters and buffers; tied ones stay tied. Before an optimizer takes them, not after.
+  void to(Device device);
 
   /// Path from the root: "bert.encoder.layer.3.output"; "" for the root.
   const std::string& path() const { return *path_; }
@@ -84,7 +86,7 @@ class Module {
  private:
   void check_name(const std::string& name) const;
   void set_path(const std::string& path);
-  void cast(Dtype dtype, std::vector<std::pair<Tensor, Tensor>>& done);
+  void convert(const std::function<Tensor(const Tensor&)>& converted, std::vector<std::pair<Tensor, Tensor>>& done);
   void run_pre_hooks(Tensors& inputs) const;
   Tensor run_hooks(Inputs inputs, Tensor output) const;
 

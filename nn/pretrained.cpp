@@ -70,7 +70,8 @@ class LoadPlan {
       const SafetensorsSet::Tensor& source = sources_[i];
       if (source.entry == nullptr) continue;
       Tensor& target = parameters_[i].tensor;
-      const bool as_it_stands = source.entry->dtype == target.dtype() && target.is_contiguous();
+      const bool as_it_stands =
+          source.entry->dtype == target.dtype() && target.is_contiguous() && target.device().is_cpu();
       Tensor stored = as_it_stands ? target : Tensor::empty(target.shape(), {source.entry->dtype});
       source.file->read(source.entry->name, stored.data(), source.entry->bytes());
       if (as_it_stands)
@@ -235,7 +236,7 @@ void write_weights(const BertForSequenceClassification& model, OutputFile& out) 
   std::vector<SafetensorsTensor> tensors;
   Tensors alive;
   for (const Parameter& parameter : model.named_parameters()) {
-    alive.push_back(parameter.tensor.detach().contiguous());
+    alive.push_back(parameter.tensor.detach().to(Device::cpu()).contiguous());
     const Tensor& tensor = alive.back();
     tensors.push_back({parameter.name, tensor.dtype(), {tensor.shape().begin(), tensor.shape().end()}, tensor.data()});
   }

@@ -29,6 +29,8 @@ void AdamW::update(double clip_coefficient) {
   for (const GroupRange& range : group_ranges())
     groups.push_back({range.begin, range.end, range.lr, range.weight_decay});
   const auto t = static_cast<double>(steps_);
+  const Device device = flat_.values().device();
+  const Tensor clip = Tensor::from<double>({clip_coefficient}).to(device);
   const kernels::AdamW params{
       .dtype = flat_.values().dtype(),
       .groups = groups.data(),
@@ -38,13 +40,13 @@ void AdamW::update(double clip_coefficient) {
       .eps = options_.eps,
       .bias_correction1 = 1 - std::pow(options_.beta1, t),
       .bias_correction2 = 1 - std::pow(options_.beta2, t),
-      .clip = &clip_coefficient,
+      .clip = clip.data<double>(),
       .grad = flat_.gradients().data(),
       .param = flat_.values().data(),
       .exp_avg = flat_.state("exp_avg").data(),
       .exp_avg_sq = flat_.state("exp_avg_sq").data(),
   };
-  Runtime::instance().launch(flat_.values().device(), params, "adamw");
+  Runtime::instance().launch(device, params, "adamw");
 }
 
 }  // namespace sinter::optim

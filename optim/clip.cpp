@@ -12,20 +12,23 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm) {
   if (!(max_norm > 0)) fail(ErrorCode::usage, "max_norm is ", max_norm, ", it must be positive");
   parameters.settle_gradients();
   const Tensor& gradients = parameters.gradients();
-  double sum = 0;
-  std::int32_t nonfinite = 0;
-  kernels::SquaredNorm params{
-      .dtype = gradients.dtype(), .n = gradients.numel(), .x = gradients.data(), .sum = &sum, .nonfinite = &nonfinite};
+  const Tensor sum = Tensor::empty({}, {Dtype::f64, gradients.device()});
+  const Tensor nonfinite = Tensor::empty({}, {Dtype::i32, gradients.device()});
+  kernels::SquaredNorm params{.dtype = gradients.dtype(),
+                              .n = gradients.numel(),
+                              .x = gradients.data(),
+                              .sum = sum.data<double>(),
+                              .nonfinite = nonfinite.data<std::int32_t>()};
   Runtime& runtime = Runtime::instance();
   const auto bytes = static_cast<std::int64_t>(runtime.workspace(gradients.device(), params));
   const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, gradients.device()});
   params.workspace = workspace.data();
   runtime.launch(gradients.device(), params, "clip_grad_norm");
   GradNorm result;
-  result.norm = std::sqrt(sum);
+  result.norm = std::sqrt(sum.item());
   const double wanted = max_norm / (result.norm + 1e-6);
   result.coefficient = wanted < 1 || std::isnan(wanted) ? wanted : 1;
-  result.nonfinite = nonfinite != 0;
+  result.nonfinite = nonfinite.item() != 0;
   return result;
 }
 

@@ -12,7 +12,7 @@ struct GradNorm {
 };
 
 /// Norm and coefficient of torch's clip_grad_norm_. The gradients themselves are not touched: the optimizer applies the
-/// coefficient in its own pass. Error(usage) unless max_norm > 0.
+/// coefficient in its own pass. Waits for the device. Error(usage) unless max_norm > 0.
 GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm);
 
 }  // namespace sinter::optim

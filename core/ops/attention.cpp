@@ -32,7 +32,7 @@ struct Attention {
   /// The fields that forward and backward share.
   template <class Params>
   static Params common(const Attrs& attrs, const Tensor& q, const Tensor& k, const Tensor& v) {
-    const Packing& packing = *attrs.packing;
+    const Packing& packing = attrs.packing->on(q.device());
     Params params;
     params.dtype = q.dtype();
     params.tokens = packing.tokens;
@@ -41,7 +41,7 @@ struct Attention {
     params.head_size = q.size(1) / attrs.heads;
     params.max_length = packing.max_length;
     params.scale = attrs.scale;
-    params.dropout = attrs.call.kernel();
+    params.dropout = attrs.call.kernel(q.device());
     params.offsets = packing.offsets.template data<std::int32_t>();
     params.key_mask = packing.key_mask.defined() ? packing.key_mask.template data<std::uint8_t>() : nullptr;
     params.position = packing.position.template data<std::int32_t>();
@@ -59,7 +59,7 @@ struct Attention {
     ctx.enter(attrs.call.threshold != 0 ? 0 : 1);
     ctx.enter(attrs.packing->key_mask.defined() ? 2 : 3);
     Tensor o = Tensor::empty(q.shape(), q.options());
-    const Tensor lse = Tensor::empty({attrs.heads, attrs.packing->tokens}, q.options());
+    const Tensor lse = Tensor::empty({attrs.heads, attrs.packing->tokens}, computed_options(q));
     auto params = common<kernels::Attention>(attrs, q, k, v);
     params.stride_o = o.size(1);
     params.o = o.data();
@@ -100,19 +100,21 @@ struct Attention {
       Tensor scores = matmul(heads_of(in[0]), heads_of(in[1]).transpose(1, 2)) * attrs.scale;
       Tensor keep;
       if (packing.key_mask.defined()) {
-        keep = packing.key_mask.narrow(0, start, length).to(Dtype::boolean).reshape({1, 1, length});
+        keep = packing.key_mask.narrow(0, start, length).to(Dtype::boolean).reshape({1, 1, length}).to(in[0].device());
         scores = masked_fill(scores, logical_not(keep), std::numeric_limits<double>::lowest());
       }
       Tensor probabilities = softmax(scores);
       if (keep.defined()) probabilities = masked_fill(probabilities, logical_not(keep), 0);
-      if (attrs.call.threshold != 0) probabilities = probabilities * dropout_factors(attrs, b, length, in[0].dtype());
+      if (attrs.call.threshold != 0) probabilities = probabilities * dropout_factors(attrs, b, length, in[0].options());
       outputs.push_back(matmul(probabilities, heads_of(in[2])).permute({1, 0, 2}).reshape({length, hidden}));
     }
     return {outputs.empty() ? in[0] + in[1] + in[2] : cat(outputs, 0)};  // no sequence: every input is empty
   }
 
   static kernels::Cost cost(const Attrs& attrs, Inputs in) {
-    return kernels::cost(common<kernels::Attention>(attrs, in[0], in[1], in[2]));
+    auto params = common<kernels::Attention>(attrs, in[0], in[1], in[2]);
+    params.offsets = attrs.packing->offsets.data<std::int32_t>();   // read here
+    return kernels::cost(params);
   }
 
  private:
@@ -133,8 +135,8 @@ struct Attention {
   }
 
   /// The factors [A, S, S] of the dropout on one sequence's probabilities.
-  static Tensor dropout_factors(const Attrs& attrs, std::int64_t b, std::int64_t length, Dtype dtype) {
-    const kernels::Dropout16 dropout = attrs.call.kernel();
+  static Tensor dropout_factors(const Attrs& attrs, std::int64_t b, std::int64_t length, TensorOptions options) {
+    const kernels::Dropout16 dropout = attrs.call.kernel(Device::cpu());
     const std::uint32_t sample = attrs.call.step.first_sample + static_cast<std::uint32_t>(b);
     std::vector<double> factors;
     for (std::int64_t a = 0; a < attrs.heads; ++a)
@@ -147,7 +149,7 @@ struct Attention {
                                                             static_cast<std::uint32_t>(element / 8));
           factors.push_back((keep >> (element % 8) & 1u) != 0 ? dropout.scale() : 0.0);
         }
-    return Tensor::from(factors, {attrs.heads, length, length}).to(dtype);
+    return Tensor::from(factors, {attrs.heads, length, length}).to(options.dtype).to(options.device);
   }
 };
 

@@ -1,8 +1,5 @@
-#include "core/autograd/mode.h"
-#include "core/error.h"
 #include "core/op.h"
 #include "core/ops/registry.h"
-#include "core/runtime/runtime.h"
 
 namespace sinter {
 namespace {
@@ -33,10 +30,25 @@ struct Cast {
   static Tensors backward(Backward&, const Attrs& attrs, Inputs dy) { return {dy[0].to(attrs.from)}; }
 };
 
+struct ToDevice {
+  static constexpr const char* name = "to_device";
+  static constexpr OpFlags flags{.second_order = true, .capturable = false};
+  struct Attrs {
+    Device from, to;
+  };
+  static Tensors forward(Forward&, const Attrs& attrs, Inputs in) {
+    Tensor out = Tensor::empty(in[0].shape(), {in[0].dtype(), attrs.to});
+    out.copy_(in[0]);
+    return {out};
+  }
+  static Tensors backward(Backward&, const Attrs& attrs, Inputs dy) { return {dy[0].to(attrs.from)}; }
+};
+
 }  // namespace
 
 const OpRow contiguous_op = make_row<Contiguous>();
 const OpRow cast_op = make_row<Cast>();
+const OpRow to_device_op = make_row<ToDevice>();
 
 Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
 Tensor Tensor::clone() const { return run_op1(contiguous_op, Contiguous::Attrs{}, {*this}); }
@@ -46,9 +58,7 @@ Tensor Tensor::to(Dtype target) const {
 }
 
 Tensor Tensor::to(Device target) const {
-  if (target == device()) return *this;
-  Runtime::instance().backend(target);  // says why the device is not usable
-  fail(ErrorCode::unsupported, "moving a tensor from ", device().str(), " to ", target.str(), " is not built");
+  return target == device() ? *this : run_op1(to_device_op, ToDevice::Attrs{device(), target}, {*this});
 }
 
 }  // namespace sinter

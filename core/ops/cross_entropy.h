@@ -18,7 +18,8 @@ struct CrossEntropyOptions {
 };
 
 /// -log softmax(logits)[label]: logits [N, C], labels i64 [N]. A label outside [0, C) that is not ignore_index is a
-/// usage error that names it, and so is a label_smoothing outside [0, 1].
+/// usage error that names it where the labels are on the CPU (they may be, whatever the device of the logits), else an
+/// error of the device; a label_smoothing outside [0, 1] is a usage error. Losses of f16 and bf16 logits are f32.
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
 
 }  // namespace sinter

@@ -20,17 +20,16 @@ DropoutCall DropoutCall::make(double p, std::uint32_t site, const char* who) {
   return call;
 }
 
-kernels::Dropout16 DropoutCall::kernel() const {
-  return {.seed = step.seed,
-          .step = &step.global_step,
-          .first_sample = &step.first_sample,
-          .site = site,
-          .threshold = threshold};
+kernels::Dropout16 DropoutCall::kernel(Device device) const {
+  if (threshold == 0) return {.site = site};
+  const std::uint32_t* const counters = step.counters->on(device);
+  return {.seed = step.seed, .step = counters, .first_sample = counters + 1, .site = site, .threshold = threshold};
 }
 
-kernels::RowMap row_map(const std::shared_ptr<const Packing>& packing) {
+kernels::RowMap row_map(const std::shared_ptr<const Packing>& packing, Device device) {
   if (packing == nullptr) return {};
-  return {packing->sample.data<std::int32_t>(), packing->position.data<std::int32_t>()};
+  const Packing& there = packing->on(device);
+  return {there.sample.data<std::int32_t>(), there.position.data<std::int32_t>()};
 }
 
 namespace {
@@ -50,8 +49,8 @@ struct Dropout {
         .dtype = x.dtype(),
         .rows = cols == 0 ? 0 : x.numel() / cols,
         .cols = cols,
-        .dropout = attrs.call.kernel(),
-        .map = row_map(attrs.packing),
+        .dropout = attrs.call.kernel(x.device()),
+        .map = row_map(attrs.packing, x.device()),
         .x = x.data(),
         .y = y.data(),
     };

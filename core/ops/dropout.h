@@ -18,12 +18,13 @@ struct DropoutCall {
 
   /// p = 0 gives a call that is off and needs no StepScope. p outside [0, 1) is a usage error.
   static DropoutCall make(double p, std::uint32_t site, const char* who);
-  /// What the kernels take. Points into this object.
-  kernels::Dropout16 kernel() const;
+  /// What the kernels of `device` take. Points to what `step` keeps.
+  kernels::Dropout16 kernel(Device device) const;
 };
 
-/// Which sample each row of [rows, cols] is: from `packing`, or row r is sample r where there is none.
-kernels::RowMap row_map(const std::shared_ptr<const Packing>& packing);
+/// Which sample each row of [rows, cols] is, for kernels of `device`: from `packing`, or row r is sample r where there
+/// is none.
+kernels::RowMap row_map(const std::shared_ptr<const Packing>& packing, Device device);
 
 /// Zeroes elements of x [..., H] with probability p (rounded to k / 65536) and scales the others by 1 / (1 - p). Rows
 /// are the leading dimensions: tokens of `packing`, or samples.

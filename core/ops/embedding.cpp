@@ -40,8 +40,8 @@ struct Embedding {
     std::int64_t padding_idx;
   };
   static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
-    const Tensor table = in[0].contiguous(), ids = in[1].contiguous();
-    check_indices(name, "id", ids, attrs.table[0]);
+    const Tensor table = in[0].contiguous();
+    const Tensor ids = checked_indices(name, "id", in[1], attrs.table[0], table.device());
     Shape shape = ids.shape();
     shape.push_back(attrs.table[1]);
     Tensor out = Tensor::empty(shape, table.options());
@@ -96,11 +96,11 @@ struct EmbeddingLayerNorm {
     ctx.enter(attrs.call.threshold != 0 ? 0 : 1);
     Tensor y = Tensor::empty({tokens, cols}, word.options());
     const Tensor z = Tensor::empty({tokens, cols}, word.options());
-    const Tensor mean = Tensor::empty({tokens}, word.options()), rstd = Tensor::empty({tokens}, word.options());
+    const Tensor mean = Tensor::empty({tokens}, gamma.options()), rstd = Tensor::empty({tokens}, gamma.options());
     const kernels::EmbeddingLayerNorm params{
         .dtype = word.dtype(), .tokens = tokens, .cols = cols,
         .vocab = word.size(0), .types = type.size(0), .positions = position.size(0),
-        .eps = attrs.eps, .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
+        .eps = attrs.eps, .dropout = attrs.call.kernel(word.device()), .map = row_map(attrs.packing, word.device()),
         .ids = attrs.ids.data<std::int64_t>(), .type_ids = attrs.type_ids.data<std::int64_t>(),
         .position_ids = attrs.position_ids.data<std::int64_t>(),
         .word = word.data(), .type = type.data(), .position = position.data(),
@@ -118,11 +118,13 @@ struct EmbeddingLayerNorm {
     const TableGradient word(ctx, 0, attrs.word, z.options());
     const TableGradient type(ctx, 1, attrs.type, z.options());
     const TableGradient position(ctx, 2, attrs.position, z.options());
-    const Tensor dgamma = Tensor::empty(gamma.shape(), z.options()), dbeta = Tensor::empty(gamma.shape(), z.options());
+    const Tensor dgamma = Tensor::empty(gamma.shape(), gamma.options());
+    const Tensor dbeta = Tensor::empty(gamma.shape(), gamma.options());
     kernels::EmbeddingLayerNormBackward params{
         .dtype = z.dtype(), .tokens = z.size(0), .cols = z.size(1),
         .vocab = attrs.word[0], .types = attrs.type[0], .positions = attrs.position[0],
-        .padding_idx = attrs.padding_idx, .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
+        .padding_idx = attrs.padding_idx,
+        .dropout = attrs.call.kernel(z.device()), .map = row_map(attrs.packing, z.device()),
         .ids = ids.data<std::int64_t>(), .type_ids = type_ids.data<std::int64_t>(),
         .position_ids = position_ids.data<std::int64_t>(),
         .dy = dy.data(), .z = z.data(), .mean = mean.data(), .rstd = rstd.data(), .gamma = gamma.data(),
@@ -170,24 +172,24 @@ Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, co
                             std::uint32_t site, const std::shared_ptr<const Packing>& packing,
                             std::int64_t padding_idx) {
   const char* op = embedding_layer_norm_op.name;
-  check_same_kind(op, {&tables.word, &tables.type, &tables.position, &gamma, &beta});
+  check_same_kind(op, {&tables.word, &tables.type, &tables.position});
   check_padding(op, padding_idx, tables.word);
-  const Shape vector{tables.word.size(-1)};
-  check_shape(op, "gamma", gamma, vector);
-  check_shape(op, "beta", beta, vector);
+  const std::int64_t columns = tables.word.size(-1);
+  check_vector(op, "gamma", tables.word, gamma, columns);
+  check_vector(op, "beta", tables.word, beta, columns);
   EmbeddingLayerNorm::Attrs attrs{eps, padding_idx, DropoutCall::make(p, site, op), packing,
-                                  ids.contiguous(), type_ids.contiguous(), position_ids.contiguous(),
+                                  {}, {}, {},
                                   tables.word.shape(), tables.type.shape(), tables.position.shape()};
-  const auto check_ids = [&](const char* what, const Tensor& index, const Shape& table) {
-    if (table.rank() != 2 || table[1] != vector[0])
+  const auto checked_ids = [&](const char* what, const Tensor& index, const Shape& table) {
+    if (table.rank() != 2 || table[1] != columns)
       fail(ErrorCode::usage, op, ": a table is ", table, ", not [rows, H]");
     check_dtype(op, what, index, Dtype::i64);
     check_shape(op, what, index, {ids.numel()});
-    check_indices(op, what, index, table[0]);
+    return checked_indices(op, what, index, table[0], gamma.device());
   };
-  check_ids("token id", attrs.ids, attrs.word);
-  check_ids("token type", attrs.type_ids, attrs.type);
-  check_ids("position", attrs.position_ids, attrs.position);
+  attrs.ids = checked_ids("token id", ids, attrs.word);
+  attrs.type_ids = checked_ids("token type", type_ids, attrs.type);
+  attrs.position_ids = checked_ids("position", position_ids, attrs.position);
   return run_op1(embedding_layer_norm_op, attrs, {tables.word, tables.type, tables.position, gamma, beta});
 }
 

@@ -9,12 +9,16 @@
 
 namespace sinter {
 
-void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n) {
+Tensor checked_indices(const char* op, const char* what, const Tensor& index, std::int64_t n, Device device) {
   check_dtype(op, what, index, Dtype::i64);
-  const std::int64_t* values = index.data<std::int64_t>();
-  for (std::int64_t i = 0; i < index.numel(); ++i)
-    if (values[i] < 0 || values[i] >= n)
-      fail(ErrorCode::usage, op, ": ", what, " ", i, " is ", values[i], ", it must lie between 0 and ", n - 1);
+  const Tensor dense = index.contiguous();
+  if (dense.device().is_cpu()) {
+    const std::int64_t* values = dense.data<std::int64_t>();
+    for (std::int64_t i = 0; i < dense.numel(); ++i)
+      if (values[i] < 0 || values[i] >= n)
+        fail(ErrorCode::usage, op, ": ", what, " ", i, " is ", values[i], ", it must lie between 0 and ", n - 1);
+  }
+  return dense.to(device);
 }
 
 namespace {
@@ -43,8 +47,8 @@ struct IndexSelect {
   static constexpr OpFlags flags{.second_order = true};
   using Attrs = DimAttrs;
   static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
-    const Tensor x = in[0].contiguous(), index = in[1].contiguous();
-    check_indices(name, "index", index, x.size(attrs.d));
+    const Tensor x = in[0].contiguous();
+    const Tensor index = checked_indices(name, "index", in[1], x.size(attrs.d), x.device());
     Shape shape = x.shape();
     shape[attrs.d] = index.numel();
     Tensor out = Tensor::empty(shape, x.options());
@@ -62,9 +66,9 @@ struct IndexAdd {
   static constexpr OpFlags flags{.second_order = true};
   using Attrs = DimAttrs;
   static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
-    const Tensor index = in[1].contiguous(), source = in[2].contiguous();
+    const Tensor source = in[2].contiguous();
     check_same_kind(name, {&in[0], &source});
-    check_indices(name, "index", index, in[0].size(attrs.d));
+    const Tensor index = checked_indices(name, "index", in[1], in[0].size(attrs.d), source.device());
     Shape expected = in[0].shape();
     expected[attrs.d] = index.numel();
     check_shape(name, "source", source, expected);
@@ -78,12 +82,12 @@ struct IndexAdd {
   }
 };
 
-/// Checks that `index` has the sizes of `x` but along d.
-void check_gather_index(const char* op, const Tensor& x, int d, const Tensor& index) {
+/// checked_indices of an `index` that has the sizes of `x` but along d.
+Tensor checked_gather_index(const char* op, const Tensor& x, int d, const Tensor& index) {
   Shape expected = x.shape();
   if (index.rank() == x.rank()) expected[d] = index.size(d);
   check_shape(op, "index", index, expected);
-  check_indices(op, "index", index, x.size(d));
+  return checked_indices(op, "index", index, x.size(d), x.device());
 }
 
 struct Gather {
@@ -91,8 +95,7 @@ struct Gather {
   static constexpr OpFlags flags{.second_order = true};
   using Attrs = DimAttrs;
   static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
-    const Tensor x = in[0].contiguous(), index = in[1].contiguous();
-    check_gather_index(name, x, attrs.d, index);
+    const Tensor x = in[0].contiguous(), index = checked_gather_index(name, x, attrs.d, in[1]);
     Tensor out = Tensor::empty(index.shape(), x.options());
     launch<kernels::Gather>(name, x, attrs.d, index, index.size(attrs.d), x, out);
     ctx.save({index});
@@ -108,9 +111,9 @@ struct ScatterAdd {
   static constexpr OpFlags flags{.second_order = true};
   using Attrs = DimAttrs;
   static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
-    const Tensor index = in[1].contiguous(), source = in[2].contiguous();
+    const Tensor source = in[2].contiguous();
     check_same_kind(name, {&in[0], &source});
-    check_gather_index(name, in[0], attrs.d, index);
+    const Tensor index = checked_gather_index(name, in[0], attrs.d, in[1]);
     check_shape(name, "source", source, index.shape());
     Tensor out = in[0].clone();
     launch<kernels::ScatterAdd>(name, out, attrs.d, index, index.size(attrs.d), source, out);

@@ -1,4 +1,5 @@
-// Reading and adding at computed places. Indices are i64; one out of range is a usage error that names it.
+// Reading and adding at computed places. Indices are i64 and may be on the CPU whatever the device of x: there, one out
+// of range is a usage error that names it.
 #pragma once
 
 #include "core/tensor.h"
@@ -14,8 +15,8 @@ Tensor gather(const Tensor& x, int d, const Tensor& index);
 /// x with source[..., j, ...] added at [..., index[..., j, ...], ...]. A new tensor.
 Tensor scatter_add(const Tensor& x, int d, const Tensor& index, const Tensor& source);
 
-/// Throws when an element of `index` (i64, contiguous, on the CPU) lies outside [0, n): names op, value, place and
-/// rule.
-void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n);
+/// `index` (i64), dense on `device`. On the CPU its elements are looked at first: one outside [0, n) is a usage error
+/// that names op, value, place and rule. Elsewhere the kernel that meets one stops with an error of the device.
+Tensor checked_indices(const char* op, const char* what, const Tensor& index, std::int64_t n, Device device);
 
 }  // namespace sinter

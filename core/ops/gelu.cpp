@@ -39,7 +39,7 @@ struct BiasGelu {
     const Tensor x = ctx.saved(0), bias = ctx.saved(1);
     const Tensor dy = grad[0].contiguous();
     const Tensor dx = Tensor::empty(x.shape(), x.options());
-    const Tensor dbias = attrs.has_bias ? Tensor::empty(bias.shape(), x.options()) : Tensor();
+    const Tensor dbias = attrs.has_bias ? Tensor::empty(bias.shape(), bias.options()) : Tensor();
     kernels::BiasGeluBackward params{
         .dtype = x.dtype(), .rows = rows_of(x), .cols = cols_of(x),
         .dy = dy.data(), .x = x.data(), .bias = attrs.has_bias ? bias.data() : nullptr,
@@ -65,9 +65,8 @@ struct BiasGelu {
 const OpRow bias_gelu_op = make_row<BiasGelu>();
 
 Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
-  check_same_kind("bias_gelu", {&x, &bias});
   if (x.rank() == 0) fail(ErrorCode::usage, "bias_gelu of a scalar; it needs at least one dimension");
-  check_shape("bias_gelu", "bias", bias, {x.size(-1)});
+  check_vector("bias_gelu", "bias", x, bias, x.size(-1));
   return run_op1(bias_gelu_op, BiasGelu::Attrs{true}, {x, bias});
 }
 

@@ -34,7 +34,8 @@ struct LayerNorm {
   static Tensors forward(Forward& ctx, const Attrs& attrs, Inputs in) {
     const Tensor x = in[0].contiguous(), gamma = in[1].contiguous(), beta = in[2].contiguous();
     Tensor y = Tensor::empty(x.shape(), x.options());
-    const Tensor mean = Tensor::empty({rows_of(x)}, x.options()), rstd = Tensor::empty({rows_of(x)}, x.options());
+    const Tensor mean = Tensor::empty({rows_of(x)}, computed_options(x));
+    const Tensor rstd = Tensor::empty(mean.shape(), mean.options());
     const kernels::LayerNorm params{
         .dtype = x.dtype(), .rows = rows_of(x), .cols = x.size(-1), .eps = attrs.eps,
         .x = x.data(), .gamma = gamma.data(), .beta = beta.data(),
@@ -50,8 +51,8 @@ struct LayerNorm {
     const bool affine = ctx.needs(1) || ctx.needs(2);
     ctx.enter(affine ? 0 : 1);
     const Tensor dx = Tensor::empty(x.shape(), x.options());
-    const Tensor dgamma = affine ? Tensor::empty(gamma.shape(), x.options()) : Tensor();
-    const Tensor dbeta = affine ? Tensor::empty(gamma.shape(), x.options()) : Tensor();
+    const Tensor dgamma = affine ? Tensor::empty(gamma.shape(), gamma.options()) : Tensor();
+    const Tensor dbeta = affine ? Tensor::empty(gamma.shape(), gamma.options()) : Tensor();
     kernels::LayerNormBackward params{
         .dtype = x.dtype(), .rows = rows_of(x), .cols = x.size(-1),
         .dy = dy.data(), .x = x.data(), .mean = mean.data(), .rstd = rstd.data(),
@@ -84,10 +85,11 @@ struct BiasDropoutResidualLayerNorm {
     ctx.enter(attrs.call.threshold != 0 ? 0 : 1);
     Tensor y = Tensor::empty(x.shape(), x.options());
     const Tensor z = Tensor::empty(x.shape(), x.options());
-    const Tensor mean = Tensor::empty({rows_of(x)}, x.options()), rstd = Tensor::empty({rows_of(x)}, x.options());
+    const Tensor mean = Tensor::empty({rows_of(x)}, computed_options(x));
+    const Tensor rstd = Tensor::empty(mean.shape(), mean.options());
     const kernels::BiasDropoutResidualLayerNorm params{
         .dtype = x.dtype(), .rows = rows_of(x), .cols = x.size(-1), .eps = attrs.eps,
-        .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
+        .dropout = attrs.call.kernel(x.device()), .map = row_map(attrs.packing, x.device()),
         .x = x.data(), .bias = bias.data(), .residual = residual.data(), .gamma = gamma.data(), .beta = beta.data(),
         .z = z.data(), .y = y.data(), .mean = mean.data(), .rstd = rstd.data(),
     };
@@ -101,11 +103,11 @@ struct BiasDropoutResidualLayerNorm {
     const bool dropped = attrs.call.threshold != 0;
     const Tensor dresidual = Tensor::empty(z.shape(), z.options());
     const Tensor dx = dropped ? Tensor::empty(z.shape(), z.options()) : dresidual;
-    const Tensor dbias = Tensor::empty(gamma.shape(), z.options());
-    const Tensor dgamma = Tensor::empty(gamma.shape(), z.options()), dbeta = Tensor::empty(gamma.shape(), z.options());
+    const auto column_sums = [&] { return Tensor::empty(gamma.shape(), gamma.options()); };
+    const Tensor dbias = column_sums(), dgamma = column_sums(), dbeta = column_sums();
     kernels::BiasDropoutResidualLayerNormBackward params{
         .dtype = z.dtype(), .rows = rows_of(z), .cols = z.size(-1),
-        .dropout = attrs.call.kernel(), .map = row_map(attrs.packing),
+        .dropout = attrs.call.kernel(z.device()), .map = row_map(attrs.packing, z.device()),
         .dy = dy.data(), .z = z.data(), .mean = mean.data(), .rstd = rstd.data(), .gamma = gamma.data(),
         .dx = dropped ? dx.data() : nullptr, .dresidual = dresidual.data(), .dbias = dbias.data(),
         .dgamma = dgamma.data(), .dbeta = dbeta.data(),
@@ -129,10 +131,7 @@ struct BiasDropoutResidualLayerNorm {
 void check_affine(const char* op, const Tensor& x,
                   std::initializer_list<std::pair<const char*, const Tensor*>> vectors) {
   if (x.rank() == 0) fail(ErrorCode::usage, op, " of a scalar; it needs at least one dimension");
-  for (const auto& [what, vector] : vectors) {
-    check_same_kind(op, {&x, vector});
-    check_shape(op, what, *vector, {x.size(-1)});
-  }
+  for (const auto& [what, vector] : vectors) check_vector(op, what, x, *vector, x.size(-1));
 }
 
 }  // namespace

@@ -8,7 +8,8 @@
 
 namespace sinter {
 
-/// (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension; x [..., H], gamma and beta [H].
+/// (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension; x [..., H], gamma and beta [H] (f32 beside
+/// an f16 or bf16 x, as the bias below).
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps);
 
 /// LayerNorm(dropout(x + bias) + residual): the end of every sublayer of a post-LN encoder, in one pass.

@@ -174,7 +174,7 @@ struct Linear {
       launch_gemm(name, {dy, true, std::max<std::int64_t>(n, 1), 0}, rows_of(x, k), target ? target->grad : dw, 1, n, k,
                   m, {}, target && target->accumulate);
     }
-    if (attrs.has_bias && ctx.needs(2)) db = sum(dy.reshape({m, n}), {0});
+    if (attrs.has_bias && ctx.needs(2)) db = sum(dy.reshape({m, n}).to(kernels::computed_dtype(dy.dtype())), {0});
     return attrs.has_bias ? Tensors{dx, dw, db} : Tensors{dx, dw};
   }
 
@@ -220,8 +220,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (weight.rank() != 2 || x.rank() < 1 || x.size(-1) != weight.size(1))
     fail(ErrorCode::usage, "linear: input ", x.shape(), " does not fit weight ", weight.shape(), " [out, in]");
   if (!bias.defined()) return run_op1(linear_op, Linear::Attrs{false}, {x, weight});
-  check_same_kind("linear", {&x, &bias});
-  check_shape("linear", "bias", bias, {weight.size(0)});
+  check_vector("linear", "bias", x, bias, weight.size(0));
   return run_op1(linear_op, Linear::Attrs{true}, {x, weight, bias});
 }
 

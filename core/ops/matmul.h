@@ -9,7 +9,8 @@ namespace sinter {
 /// whose dimension does not appear in the result, as in torch. Transposed views are read in place.
 Tensor matmul(const Tensor& a, const Tensor& b);
 
-/// x W^T + bias: x [..., K], weight [N, K], bias [N] or undefined -> [..., N].
+/// x W^T + bias: x [..., K], weight [N, K], bias [N] or undefined -> [..., N]. The bias is f32 beside an f16 or
+/// bf16 x.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
 }  // namespace sinter

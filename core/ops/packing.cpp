@@ -1,5 +1,6 @@
 #include "core/ops/packing.h"
 
+#include "core/autograd/mode.h"
 #include "core/error.h"
 #include "core/ops/broadcast.h"
 
@@ -37,8 +38,26 @@ std::shared_ptr<const Packing> Packing::padded(const Tensor& mask) {
   check_dtype("Packing::padded", "the mask", mask, Dtype::i64);
   if (mask.rank() != 2) fail(ErrorCode::usage, "an attention mask is [B, S], this one is ", mask.shape());
   auto packing = from_lengths(std::vector<std::int64_t>(static_cast<std::size_t>(mask.size(0)), mask.size(1)));
-  packing->key_mask = mask.to(Dtype::boolean).to(Dtype::u8).reshape({packing->tokens});
+  packing->key_mask = mask.to(Device::cpu()).to(Dtype::boolean).to(Dtype::u8).reshape({packing->tokens});
   return packing;
+}
+
+const Packing& Packing::on(Device device) const {
+  if (offsets.device() == device) return *this;
+  const std::lock_guard guard(moved_->lock);
+  for (const std::unique_ptr<const Packing>& packing : moved_->packings)
+    if (packing->offsets.device() == device) return *packing;
+  const NoGradGuard no_grad;
+  auto packing = std::make_unique<Packing>();
+  packing->sequences = sequences;
+  packing->tokens = tokens;
+  packing->max_length = max_length;
+  packing->offsets = offsets.to(device);
+  packing->sample = sample.to(device);
+  packing->position = position.to(device);
+  if (key_mask.defined()) packing->key_mask = key_mask.to(device);
+  moved_->packings.push_back(std::move(packing));
+  return *moved_->packings.back();
 }
 
 }  // namespace sinter

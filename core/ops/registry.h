@@ -12,7 +12,7 @@ namespace sinter {
   /* elementwise */ X(neg) X(abs) X(exp) X(log) X(sqrt) X(rsqrt) X(reciprocal) X(sin) X(cos) X(tanh) X(erf)        \
   X(sigmoid) X(relu) X(add_scalar) X(mul_scalar) X(pow_scalar) X(logical_not)                                     \
   X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(compare) X(logical) X(where)                                 \
-  /* copy */ X(contiguous) X(cast)                                                                                 \
+  /* copy */ X(contiguous) X(cast) X(to_device)                                                                    \
   /* shape */ X(reshape) X(expand) X(permute) X(narrow) X(cat)                                                     \
   /* reduce */ X(sum) X(amax) X(amin) X(argmax)                                                                    \
   /* gather */ X(index_select) X(index_add) X(gather) X(scatter_add)                                               \

@@ -26,8 +26,8 @@ struct MemoryStats {
 /// would cut the others in parts. Thread-safe. Under the address sanitizer, and where the device says that it allocates
 /// cheaply, every tensor is a segment that is given back at once, so that every use after free shows.
 ///
-/// Memory is given back while work that uses it may still wait in the device's stream. Its next owner's work comes later
-/// in the same stream, so nothing has to wait; work of another stream must wait for an event between the two.
+/// Memory is given back while work that uses it may still wait in the device's stream. Its next owner's work comes
+/// later in the same stream, so nothing has to wait; work of another stream must wait for an event between the two.
 class CachingAllocator {
  public:
   /// `stream` is the one in which the memory is used.

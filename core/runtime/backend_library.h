@@ -15,8 +15,8 @@ struct BackendLibrary {
   std::string why_unusable;                         ///< half a sentence: "there is no NVIDIA driver"; "" where it can
 };
 
-/// Loads library `file` ("libsinter_cuda.so") from the first of `folders` that has it. Anything that is wrong with it is
-/// an answer and not an exception: no such file, a file that the system cannot load (its own words), a library that
+/// Loads library `file` ("libsinter_cuda.so") from the first of `folders` that has it. Anything that is wrong with it
+/// is an answer and not an exception: no such file, a file that the system cannot load (its own words), a library that
 /// exports no backend or one of another version of sinter, a backend without a usable device (its own words).
 BackendLibrary load_backend(const std::string& file, const std::vector<std::filesystem::path>& folders);
 

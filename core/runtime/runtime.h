@@ -46,8 +46,8 @@ class Runtime {
   /// Error(not_found) where this machine lacks it.
   void set_cpu_isa(kernels::CpuIsa isa);
 
-  /// Runs a kernel on `device`, or throws: `op` and the kernel's own sentence. On devices other than the CPU it has been
-  /// put into the stream when the call returns; what it does wrong later is told by a later call.
+  /// Runs a kernel on `device`, or throws: `op` and the kernel's own sentence. On devices other than the CPU it has
+  /// been put into the stream when the call returns; what it does wrong later is told by a later call.
   template <class P>
   void launch(Device device, const P& params, const char* op) {
     launch(device, P::id, sizeof(P), &params, op);

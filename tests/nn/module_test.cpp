@@ -8,6 +8,7 @@
 #include "core/autograd/node.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce.h"
+#include "core/runtime/runtime.h"
 #include "tests/core/expect_error.h"
 #include "tests/nn/small_bert.h"
 
@@ -178,6 +179,27 @@ TEST(Module, CastsWholeTrees) {
   EXPECT_TRUE(model.head.weight.same(model.table.weight));
   EXPECT_EQ(model.mlp(Tensor::ones({1, 4}, {Dtype::f64})).dtype(), Dtype::f64);
   expect_error([&] { model.to(Dtype::f16); }, ErrorCode::unsupported, "a module in f16");
+}
+
+TEST(Module, MovesWholeTrees) {
+  if (const std::string why = Runtime::instance().why_unusable(Device::simt()); !why.empty())
+    GTEST_SKIP() << "simt:0 is not usable: " << why;
+  Tied model;
+  model.mlp.down.bias.set_requires_grad(false);
+  const std::vector<double> before = values(model.table.weight);
+  const Tensor handle = model.table.weight;
+  model.to(Device::cpu());
+  EXPECT_TRUE(model.table.weight.same(handle));
+  model.to(Device::simt());
+  for (const Parameter& p : model.named_parameters()) {
+    EXPECT_EQ(p.tensor.device(), Device::simt()) << p.name;
+    EXPECT_TRUE(p.tensor.is_leaf()) << p.name;
+    EXPECT_EQ(p.tensor.requires_grad(), p.name != "mlp.down.bias") << p.name;
+  }
+  EXPECT_EQ(model.mlp.scale.device(), Device::simt());
+  EXPECT_EQ(model.mlp.counts.device(), Device::simt());
+  EXPECT_TRUE(model.head.weight.same(model.table.weight));
+  EXPECT_EQ(values(model.table.weight.detach().to(Device::cpu())), before);
 }
 
 TEST(ModuleHooks, ReplaceInputsAndOutputsInOrder) {

@@ -1,3 +1,4 @@
+#include "core/runtime/runtime.h"
 #include "tests/ops/sample.h"
 
 namespace sinter::testing {
@@ -7,6 +8,22 @@ using Arrays = std::vector<HostArray>;
 const std::vector<Dtype> kMoreDtypes = {Dtype::f16, Dtype::bf16, Dtype::i64, Dtype::i32, Dtype::u8};
 
 Arrays same_values(const Arrays& in) { return {in[0]}; }
+
+/// To the emulated device and back, where this build has one.
+void add_moves(Samples& samples) {
+  if (!Runtime::instance().why_unusable(Device::simt()).empty()) return;
+  const auto add = [&](const char* label, const Tensor& x, const TensorCall& call) {
+    samples.valid.push_back({.op = "to_device", .label = label, .inputs = {x}, .call = call, .expected = same_values,
+                             .more_dtypes = kMoreDtypes});
+  };
+  const auto there_and_back = [](Inputs in) { return Tensors{in[0].to(Device::simt()).to(Device::cpu())}; };
+  add("there and back", uniform({3, 5}, 1, 9, 4), there_and_back);
+  add("scalar", uniform({}, 1, 9, 5), there_and_back);
+  add("empty", uniform({0, 4}, 1, 9, 6), there_and_back);
+  add("over another device", uniform({7}, 1, 9, 7), [](Inputs in) {
+    return Tensors{in[0].to(Device::simt(0)).to(Device::simt(1)).to(Device::cpu())};
+  });
+}
 
 }  // namespace
 
@@ -39,6 +56,7 @@ void copy_samples(Samples& samples) {
                              for (double& x : out.values) x = static_cast<double>(static_cast<std::int64_t>(x));
                              return Arrays{out};
                            }});
+  add_moves(samples);
 }
 
 }  // namespace sinter::testing

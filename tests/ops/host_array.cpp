@@ -1,5 +1,6 @@
 #include "tests/ops/host_array.h"
 
+#include "core/autograd/mode.h"
 #include "kernels/base/dtype.h"
 
 namespace sinter::testing {
@@ -23,7 +24,9 @@ double load(const Tensor& tensor, std::int64_t offset) {
 
 HostArray::HostArray(const Shape& sizes) : shape(sizes), values(static_cast<std::size_t>(sizes.numel())) {}
 
-HostArray HostArray::of(const Tensor& tensor) {
+HostArray HostArray::of(const Tensor& of_any_device) {
+  const NoGradGuard guard;
+  const Tensor tensor = of_any_device.to(Device::cpu());
   return make_array(tensor.shape(), [&](const Shape& index) {
     std::int64_t offset = 0;
     for (int d = 0; d < index.rank(); ++d) offset += index[d] * tensor.strides()[d];

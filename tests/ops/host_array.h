@@ -15,7 +15,7 @@ struct HostArray {
 
   HostArray() = default;
   explicit HostArray(const Shape& sizes);
-  /// Reads every element of `tensor` through its strides.
+  /// Reads every element of `tensor` through its strides; from another device than the CPU, of a dense copy.
   static HostArray of(const Tensor& tensor);
 
   std::int64_t size(int d) const { return shape.at(d); }

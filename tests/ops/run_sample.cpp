@@ -45,7 +45,7 @@ Tensors cotangents_of(const Tensors& outputs) {
     if (!outputs[i].requires_grad()) continue;
     Tensor u = Tensor::empty(outputs[i].shape(), {Dtype::f64});
     normal_(u, 0, 1, 13, static_cast<std::uint32_t>(i));
-    cotangents.push_back(u.to(outputs[i].dtype()));
+    cotangents.push_back(u.to(outputs[i].dtype()).to(outputs[i].device()));
   }
   return cotangents;
 }
@@ -100,7 +100,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   if (!a.defined() || !b.defined()) return a.defined() == b.defined();
   if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
   const NoGradGuard guard;
-  const Tensor x = a.contiguous(), y = b.contiguous();
+  const Tensor x = a.to(Device::cpu()).contiguous(), y = b.to(Device::cpu()).contiguous();
   const std::size_t bytes = static_cast<std::size_t>(x.numel()) * kernels::size_of(x.dtype());
   return bytes == 0 || std::memcmp(x.data(), y.data(), bytes) == 0;
 }

@@ -154,6 +154,7 @@ const std::vector<Sample>& large_samples() {
 
 TEST(Threads, EveryOpIsCalledLarge) {
   for (const OpRow* row : all_ops()) {
+    if (std::string(row->name) == "to_device") continue;   // moves bytes, on no thread of the pool
     const auto of_row = [&](const Sample& sample) { return sample.op == row->name; };
     EXPECT_TRUE(std::any_of(large_samples().begin(), large_samples().end(), of_row)) << row->name;
   }

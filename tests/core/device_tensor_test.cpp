@@ -1,0 +1,116 @@
+// Tensors on a device that is not the CPU: the emulated one, where this build has it.
+#include <gtest/gtest.h>
+
+#include "core/autograd/mode.h"
+#include "core/ops/packing.h"
+#include "core/random.h"
+#include "core/runtime/runtime.h"
+#include "core/tensor.h"
+#include "tests/core/expect_error.h"
+
+namespace sinter {
+namespace {
+
+class DeviceTensor : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = Runtime::instance().why_unusable(Device::simt()); !why.empty())
+      GTEST_SKIP() << "simt:0 is not usable: " << why;
+  }
+  const Device there_ = Device::simt();
+  const Tensor x_ = Tensor::from<float>({1, 2, 3, 4, 5, 6}).reshape({2, 3});
+};
+
+TEST_F(DeviceTensor, GoesThereAndComesBack) {
+  const Tensor moved = x_.to(there_);
+  EXPECT_EQ(moved.device(), there_);
+  EXPECT_EQ(moved.shape(), x_.shape());
+  EXPECT_TRUE(moved.to(there_).same(moved));
+  EXPECT_EQ(moved.to(Device::cpu()).to_vector<float>(), x_.to_vector<float>());
+  EXPECT_EQ(moved.to_vector<float>(), x_.to_vector<float>());
+  EXPECT_EQ(moved.narrow(0, 1, 1).narrow(1, 2, 1).item(), 6);
+  EXPECT_EQ(moved.str(2), "Tensor[2, 3] f32 simt:0: 1, 2, ...");
+  const Tensor flags = Tensor::from<std::uint8_t>({1, 0}).to(Dtype::boolean).to(there_);
+  EXPECT_EQ(flags.to_vector<bool>(), (std::vector<bool>{true, false}));
+}
+
+TEST_F(DeviceTensor, StridedSourcesMoveInOrder) {
+  const Tensor moved = x_.to(there_);
+  const std::vector<float> columns = {1, 4, 2, 5, 3, 6};
+  EXPECT_EQ(x_.transpose(0, 1).to(there_).to_vector<float>(), columns);
+  EXPECT_EQ(moved.transpose(0, 1).to_vector<float>(), columns);
+  EXPECT_EQ(moved.narrow(1, 1, 2).to(Device::simt(1)).to_vector<float>(), (std::vector<float>{2, 3, 5, 6}));
+}
+
+TEST_F(DeviceTensor, CopiesCastAndBroadcastAcrossDevices) {
+  Tensor target = Tensor::zeros({2, 3}, {Dtype::f64, there_});
+  target.copy_(Tensor::from<float>({7, 8, 9}));
+  EXPECT_EQ(target.to_vector<double>(), (std::vector<double>{7, 8, 9, 7, 8, 9}));
+  Tensor columns = target.transpose(0, 1);
+  columns.copy_(Tensor::from<float>({1, 2, 3, 4, 5, 6}).reshape({3, 2}));
+  EXPECT_EQ(target.to_vector<double>(), (std::vector<double>{1, 3, 5, 2, 4, 6}));
+  Tensor back = Tensor::zeros({2, 3});
+  const std::uint64_t version = back.storage()->version();
+  back.copy_(target);
+  EXPECT_EQ(back.to_vector<float>(), (std::vector<float>{1, 3, 5, 2, 4, 6}));
+  EXPECT_GT(back.storage()->version(), version);
+  testing::expect_usage_error([&] { back.copy_(Tensor::zeros({4}, {Dtype::f32, there_})); }, "copy_");
+}
+
+TEST_F(DeviceTensor, AGradientComesBackToTheLeaf) {
+  Tensor leaf = x_.clone();
+  leaf.set_requires_grad();
+  leaf.to(there_).backward(Tensor::full({2, 3}, 2, {Dtype::f32, there_}));
+  EXPECT_EQ(leaf.grad().device(), Device::cpu());
+  EXPECT_EQ(leaf.grad().to_vector<float>(), std::vector<float>(6, 2));
+}
+
+TEST_F(DeviceTensor, RandomValuesAreThoseOfTheCpu) {
+  for (const Dtype dtype : {Dtype::f32, Dtype::f16}) {
+    Tensor here = Tensor::empty({37}, {dtype}), there = Tensor::empty({37}, {dtype, there_});
+    normal_(here, 1, 2, 5, 6);
+    normal_(there, 1, 2, 5, 6);
+    EXPECT_EQ(there.to(Device::cpu()).to(Dtype::f64).to_vector<double>(), here.to(Dtype::f64).to_vector<double>());
+  }
+}
+
+TEST_F(DeviceTensor, MemoryIsCountedAndGivenBack) {
+  CachingAllocator& allocator = Runtime::instance().allocator(there_);
+  const std::size_t before = allocator.stats().in_use;
+  {
+    const Tensor x = Tensor::empty({1000}, {Dtype::f32, there_});
+    EXPECT_EQ(allocator.stats().in_use, before + 4000);   // the emulated device has no cache: each tensor has its ends
+  }
+  EXPECT_EQ(allocator.stats().in_use, before);
+}
+
+TEST_F(DeviceTensor, APackingIsMovedOnce) {
+  const std::shared_ptr<const Packing> packing = Packing::packed({2, 0, 3});
+  EXPECT_EQ(&packing->on(Device::cpu()), packing.get());
+  const Packing& moved = packing->on(there_);
+  EXPECT_EQ(&packing->on(there_), &moved);
+  EXPECT_NE(&packing->on(Device::simt(1)), &moved);
+  EXPECT_EQ(moved.tokens, 5);
+  EXPECT_EQ(moved.max_length, 3);
+  EXPECT_EQ(moved.offsets.to_vector<std::int32_t>(), packing->offsets.to_vector<std::int32_t>());
+  EXPECT_EQ(moved.position.device(), there_);
+}
+
+TEST_F(DeviceTensor, StepCountersAreReadThere) {
+  std::shared_ptr<const StepCounters> kept;
+  {
+    const StepScope scope(3, 4000000000u, 17);
+    kept = StepScope::current("test").counters;
+  }
+  EXPECT_EQ(kept->on(Device::cpu())[0], 4000000000u);
+  EXPECT_EQ(kept->on(Device::cpu())[1], 17u);
+  const std::uint32_t* there = kept->on(there_);
+  EXPECT_EQ(kept->on(there_), there);
+  std::uint32_t read[2];
+  Runtime::instance().copy(Device::cpu(), read, there_, there, sizeof read);
+  EXPECT_EQ(read[0], 4000000000u);
+  EXPECT_EQ(read[1], 17u);
+}
+
+}  // namespace
+}  // namespace sinter

@@ -1,0 +1,157 @@
+// Every op on the emulated device, against the CPU.
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <set>
+
+#include "core/autograd/mode.h"
+#include "core/error.h"
+#include "core/ops/dropout.h"
+#include "core/ops/elementwise.h"
+#include "core/runtime/runtime.h"
+#include "tests/ops/run_sample.h"
+
+namespace sinter::testing {
+namespace {
+
+const Device kDevice = Device::simt();
+
+class EveryOpOnADevice : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = Runtime::instance().why_unusable(kDevice); !why.empty())
+      GTEST_SKIP() << kDevice.str() << " is not usable: " << why;
+  }
+};
+
+/// Kernels that the device does not have yet, and with them the ops whose samples cannot run.
+std::set<std::string> missing_kernels() {
+  std::set<std::string> missing;
+  const kernels::BackendModule& backend = Runtime::instance().backend(kDevice);
+  for (int id = 0; id < kernels::kKernelCount; ++id)
+    if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
+      missing.insert(kernels::name(kernel));
+  return missing;
+}
+
+TEST_F(EveryOpOnADevice, HasItsKernels) {
+  std::string list;
+  for (const std::string& kernel : missing_kernels()) list += " " + kernel;
+  if (!list.empty()) GTEST_SKIP() << "samples that want one of these kernels are left out:" << list;
+}
+
+/// `indices_move`: whether indices and labels go to the device too; ops take them from the CPU as well.
+Tensors leaves_on_device(const Sample& sample, Dtype dtype, bool indices_move) {
+  Tensors leaves;
+  for (const Tensor& leaf : leaves_of(sample, dtype, false)) {
+    const bool moves = indices_move || leaf.dtype() != Dtype::i64;
+    leaves.push_back(moves ? leaf.to(kDevice) : leaf);
+    if (kernels::is_floating(leaf.dtype())) leaves.back().set_requires_grad();
+  }
+  return leaves;
+}
+
+/// What `fn` answers; nothing where a missing kernel is wanted.
+template <class Fn>
+std::optional<SampleRun> run_unless_missing(const Sample& sample, Fn&& fn) {
+  try {
+    return fn();
+  } catch (const Error& error) {
+    const std::string what = error.what();
+    for (const std::string& kernel : missing_kernels())
+      if (what == "kernel " + kernel + " does not exist on " + kDevice.str()) return std::nullopt;
+    ADD_FAILURE() << sample.name() << ": " << what;
+    return std::nullopt;
+  }
+}
+
+TEST_F(EveryOpOnADevice, ComputesWhatTheCpuComputes) {
+  for (const Sample& sample : all_samples().valid)
+    for (const Dtype dtype : {Dtype::f32, Dtype::f64})
+      for (const bool indices_move : {true, false}) {
+        const auto run = [&] { return run_sample(sample, leaves_on_device(sample, dtype, indices_move)); };
+        const std::optional<SampleRun> once = run_unless_missing(sample, run);
+        if (!once) continue;
+        const std::string what = sample.name() + " " + name(dtype) + " on " + kDevice.str();
+        // Both sides may be off by the tolerance.
+        expect_close(*once, run_sample(sample, leaves_of(sample, dtype, true)), 2 * tolerance(sample, dtype), what);
+        expect_same_bits(*once, run(), what + " twice");
+      }
+}
+
+TEST_F(EveryOpOnADevice, AddsIntoFlatGradients) {
+  for (const Sample& sample : all_samples().valid) {
+    const Tensors pinned = leaves_on_device(sample, Dtype::f32, true);
+    const auto into_flat = [&] {
+      adopt(pinned);
+      return run_sample(sample, pinned);
+    };
+    const std::optional<SampleRun> into = run_unless_missing(sample, into_flat);
+    if (!into) continue;
+    expect_same_bits(*into, run_sample(sample, leaves_on_device(sample, Dtype::f32, true)),
+                     sample.name() + " into a flat gradient");
+  }
+}
+
+TEST_F(EveryOpOnADevice, ServesTheOtherDtypesExactly) {
+  for (const Sample& sample : all_samples().valid)
+    for (const Dtype dtype : sample.more_dtypes) {
+      const auto run = [&] {
+        Tensors inputs;
+        for (const Tensor& leaf : leaves_of(sample, dtype, false)) inputs.push_back(leaf.to(kDevice));
+        return SampleRun{sample.call(inputs), {}};
+      };
+      const std::optional<SampleRun> once = run_unless_missing(sample, run);
+      if (once)
+        expect_same_bits(*once, {sample.call(leaves_of(sample, dtype, false)), {}},
+                         sample.name() + " " + name(dtype) + " on " + kDevice.str());
+    }
+}
+
+// Strided inputs, of which some ops read in place and others make dense copies.
+TEST_F(EveryOpOnADevice, ReadsStridedInputs) {
+  for (const Sample& sample : all_samples().valid) {
+    const auto run = [&] {
+      Tensors leaves = leaves_on_device(sample, Dtype::f32, true);
+      for (Tensor& leaf : leaves) {
+        if (leaf.rank() == 0) continue;
+        const NoGradGuard guard;
+        const bool trained = leaf.requires_grad();
+        Shape wide = leaf.shape();
+        wide[wide.rank() - 1] += 3;
+        const Tensor sliced = Tensor::zeros(wide, leaf.options()).narrow(-1, 1, leaf.size(-1));
+        Tensor(sliced).copy_(leaf);
+        leaf = sliced.detach();
+        if (trained) leaf.set_requires_grad();
+      }
+      return run_sample(sample, leaves);
+    };
+    const std::optional<SampleRun> strided = run_unless_missing(sample, run);
+    if (strided)
+      expect_close(*strided, run_sample(sample, leaves_of(sample, Dtype::f32, true)),
+                   2 * tolerance(sample, Dtype::f32), sample.name() + ", strided, on " + kDevice.str());
+  }
+}
+
+TEST_F(EveryOpOnADevice, DropsTheSameElements) {
+  if (missing_kernels().contains("dropout")) GTEST_SKIP() << "there is no dropout kernel yet";
+  const StepScope step(5, 17, 3);
+  for (const auto& packing : {std::shared_ptr<const Packing>(), Packing::packed({3, 1, 0, 5})}) {
+    const DropoutCall call = DropoutCall::make(0.3, 11, "test");
+    const Tensor ones = Tensor::ones({9, 40});
+    EXPECT_TRUE(same_bits(dropout_mask(ones.to(kDevice), call, packing), dropout_mask(ones, call, packing)));
+  }
+}
+
+TEST_F(EveryOpOnADevice, RefusesOperandsOfTwoDevices) {
+  const Tensor x = Tensor::ones({2});
+  try {
+    add(x.to(kDevice), x);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "add: devices simt:0 and cpu differ; move with to(device)");
+  }
+}
+
+}  // namespace
+}  // namespace sinter::testing
