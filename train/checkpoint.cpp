@@ -103,9 +103,11 @@ Json sinter_state(const RunParts& run) {
 
 void write_optimizer(optim::Optimizer& optimizer, OutputFile& out) {
   std::vector<SafetensorsTensor> tensors;
-  const auto state = optimizer.state_tensors();
-  for (const auto& [name, tensor] : state)
+  auto state = optimizer.state_tensors();
+  for (auto& [name, tensor] : state) {
+    tensor = tensor.to(Device::cpu());
     tensors.push_back({name, tensor.dtype(), {tensor.shape().begin(), tensor.shape().end()}, tensor.data()});
+  }
   write_safetensors(out, tensors);
 }
 

@@ -106,7 +106,8 @@ void add_job_options(CLI::App& app, CommandLine& c) {
       .option("--seed", a.seed, "Of dropout and of new parameters")
       .option("--data_seed", a.data_seed, "Of the order of the data; --seed where not given")
       .flag("--full_determinism", a.full_determinism, "Holds always")
-      .flag("--use_cpu,--no_cuda", a.use_cpu, "Holds always: there is no other device yet")
+      .option("--device", a.device, "cpu, cuda, cuda:N or simt (CUDA emulated, slow); cuda where it can be used")
+      .flag("--use_cpu,--no_cuda", a.use_cpu, "The same as --device cpu")
       .option("--num_threads", c.num_threads, "CPU threads, 0: all cores; never changes a result")
       .option("--cpu_isa", c.cpu_isa, "avx2 or avx512; the best where not given")
       .flag("--disable_tqdm", a.disable_tqdm, "No progress bar");
@@ -272,8 +273,8 @@ std::vector<std::string> joined_flags(const CLI::App& app, int argc, char** argv
 void refuse_what_classifying_ignores(const CLI::App& app) {
   static const std::set<std::string> used = {
       "sentence",    "predict_file", "model_name_or_path", "max_seq_length", "per_device_eval_batch_size",
-      "num_threads", "cpu_isa",      "use_cpu",            "config",         "full_determinism",
-      "disable_tqdm"};
+      "num_threads", "cpu_isa",      "device",             "use_cpu",        "config",
+      "full_determinism", "disable_tqdm"};
   for (const CLI::Option* option : app.get_options())
     if (option->count() > 0 && !option->get_lnames().empty() && !used.contains(option->get_lnames().front()))
       fail(ErrorCode::usage, option->get_name(), " has no part in classifying sentences; leave it out");

@@ -126,16 +126,28 @@ const data::Dataset& split(const train::CommandLine& c, const data::DatasetDict&
   return splits[name];
 }
 
+/// "cuda:0 (NVIDIA H200)"; "cpu (avx512, 2 threads); CUDA is not usable: there is no NVIDIA driver".
+std::string described_device(const train::TrainingArguments& args) {
+  const Runtime& runtime = Runtime::instance();
+  const Device device = Device::parse(args.resolved().device);
+  if (!device.is_cpu()) return device.str() + " (" + runtime.device_name(device) + ")";
+  std::string text = std::string("cpu (") + runtime.backend(device).description + ", " +
+                     std::to_string(runtime.num_threads()) + (runtime.num_threads() == 1 ? " thread)" : " threads)");
+  if (args.device.empty() && !args.use_cpu)
+    text += "; CUDA is not usable: " + runtime.why_unusable(Device::cuda());
+  return text;
+}
+
 void describe(const train::CommandLine& c, const Job& job,
               const std::vector<std::pair<const char*, std::optional<data::Dataset>>>& sets) {
-  const Runtime& runtime = Runtime::instance();
   std::string samples;
   for (const auto& [name, set] : sets)
     if (set) samples += ", " + std::to_string(set->size()) + " " + name + " samples";
   std::printf("data: %s%s\n", c.data_dir.empty() ? "generated reviews" : c.data_dir.c_str(), samples.c_str());
-  std::printf("model: BERT, %lld layers, hidden size %lld, %lld parameters; cpu (%s), %d threads\n",
+  std::printf("model: BERT, %lld layers, hidden size %lld, %lld parameters\n",
               number(job.model->config.num_hidden_layers), number(job.model->config.hidden_size),
-              number(job.model->num_parameters()), runtime.backend(Device::cpu()).description, runtime.num_threads());
+              number(job.model->num_parameters()));
+  std::printf("device: %s\n", described_device(c.args).c_str());
   std::fflush(stdout);
 }
 

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/io/files.h"
 #include "core/log.h"
+#include "core/runtime/runtime.h"
 #include "nn/bert.h"
 #include "nn/pretrained.h"
 #include "train/checkpoint.h"
@@ -30,6 +31,7 @@ Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
   if (bert == nullptr && !parts_.compute_loss)
     fail(ErrorCode::usage,
          "the model is no BertForSequenceClassification, so its loss is not known; give compute_loss");
+  place_model();
   if (bert != nullptr && parts_.tokenizer)
     if (const std::string warning = nn::check_vocabulary(parts_.tokenizer->size(), bert->config);
         !warning.empty())
@@ -53,6 +55,17 @@ Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
 }
 
 Trainer::~Trainer() = default;
+
+void Trainer::place_model() {
+  const Device device = Device::parse(parts_.args.device);
+  Runtime::instance().backend(device);
+  if (parts_.optimizers.optimizer != nullptr &&
+      parts_.optimizers.optimizer->parameters().values().device() != device)
+    fail(ErrorCode::usage, "the optimizer's parameters are on ",
+         parts_.optimizers.optimizer->parameters().values().device().str(), ", args.device is ", device.str(),
+         "; move the model with to(device) before the optimizer takes its parameters");
+  parts_.model->to(device);
+}
 
 void Trainer::check_parts() {
   const TrainingArguments& args = parts_.args;

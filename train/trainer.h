@@ -55,6 +55,10 @@ struct Optimizers {
 /// of b samples equal one batch of k * b. Masks of dropout and the order of the data are functions of (seed, step) and
 /// (data_seed, epoch): a run that was resumed ends with the same bits as one that never stopped.
 ///
+/// The model is moved to args.device. Batches come from the CPU, where the model's ops take indices and labels from; a
+/// compute_loss that makes tensors of its own moves them where they meet the model's. Every device draws the same
+/// masks.
+///
 /// Differs from HF's where that is a trap: an evaluation never drops samples; a new best model is saved at once; the
 /// best and the last checkpoint are never deleted; a step whose loss is not finite is never hidden; what a resumed run
 /// reports counts the whole run; a metric_for_best_model that compute_metrics does not give is found before step 1.
@@ -112,6 +116,8 @@ class Trainer {
 
   // trainer.cpp
   void check_parts();
+  /// Moves the model to the device of the arguments. Error(not_found) where that cannot be used.
+  void place_model();
   data::Dataset prepared(const char* what, const data::Dataset& dataset) const;
   void fire(CallbackHandler::Event event, const Metrics* metrics = nullptr, const Json* logs = nullptr);
   void log(Json entry);

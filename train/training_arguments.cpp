@@ -6,7 +6,9 @@
 #include <initializer_list>
 #include <limits>
 
+#include "core/device.h"
 #include "core/error.h"
+#include "core/runtime/runtime.h"
 #include "optim/plateau.h"
 #include "optim/schedule.h"
 #include "optim/sgd.h"
@@ -135,6 +137,12 @@ void validate_data(const TrainingArguments& a) {
   for (const std::string& name : a.label_names) require(!name.empty(), "label_names", "[\"\"]", "name columns");
 }
 
+void validate_device(const TrainingArguments& a) {
+  if (a.device.empty()) return;
+  const Device device = Device::parse(a.device);
+  require(!a.use_cpu || device.is_cpu(), "use_cpu", "true", "not contradict device, which is " + device.str());
+}
+
 void refuse_unsupported(const TrainingArguments& a) {
   if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
   for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
@@ -143,6 +151,10 @@ void refuse_unsupported(const TrainingArguments& a) {
     fail(ErrorCode::unsupported,
          "gradient_checkpointing is set, but the layers of BERT do not recompute yet; leave "
          "it out, or lower per_device_train_batch_size");
+}
+
+Device default_device() {
+  return Runtime::instance().why_unusable(Device::cuda()).empty() ? Device::cuda() : Device::cpu();
 }
 
 bool ends_with_loss(const std::string& metric) { return metric.ends_with("loss"); }
@@ -163,6 +175,7 @@ void TrainingArguments::validate() const {
   validate_cadence(*this);
   validate_best_model(*this);
   validate_data(*this);
+  validate_device(*this);
   refuse_unsupported(*this);
 }
 
@@ -192,6 +205,9 @@ TrainingArguments TrainingArguments::resolved() const {
   if (evaluation_strategy) a.eval_strategy = *evaluation_strategy;
   a.evaluation_strategy.reset();
   if (!eval_steps) a.eval_steps = logging_steps;
+  if (use_cpu) a.device = "cpu";
+  if (a.device.empty()) a.device = default_device().str();
+  a.device = Device::parse(a.device).str();
   if (a.eval_strategy != "no") a.do_eval = true;
   const bool needs_metric =
       load_best_model_at_end || save_strategy == "best" || lr_scheduler_type == "reduce_lr_on_plateau";

@@ -79,7 +79,10 @@ struct TrainingArguments {
   std::optional<std::uint64_t> data_seed;  ///< of the order of the data; seed where not given
   bool full_determinism = false;           ///< holds always here
 
-  bool use_cpu = false;                    ///< holds always here: there is no other device yet
+  /// Not HF's, which takes the first device that it finds: cpu, cuda, cuda:N, or simt, the CUDA kernels emulated on the
+  /// CPU. "": cuda where it can be used, else cpu.
+  std::string device;
+  bool use_cpu = false;                    ///< HF's way to say device cpu
   bool fp16 = false, bf16 = false;         ///< refused: the CPU trains in f32
   bool gradient_checkpointing = false;     ///< refused: BertLayer does not recompute yet
 
@@ -88,7 +91,7 @@ struct TrainingArguments {
   /// What is allowed and has no effect beside another argument, one sentence each.
   std::vector<std::string> warnings() const;
   /// Validated, and with every default that depends on another argument filled in: eval_strategy (from its older name),
-  /// eval_steps, do_eval, metric_for_best_model, greater_is_better, train_sampling_strategy, output_dir's ~.
+  /// eval_steps, do_eval, metric_for_best_model, greater_is_better, train_sampling_strategy, output_dir's ~, device.
   TrainingArguments resolved() const;
 
   Json to_json() const;

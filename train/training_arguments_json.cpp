@@ -68,6 +68,7 @@ void for_each_field(Arguments& a, Visit&& visit) {
   visit("seed", a.seed);
   visit("data_seed", a.data_seed);
   visit("full_determinism", a.full_determinism);
+  visit("device", a.device);
   visit("use_cpu", a.use_cpu);
   visit("fp16", a.fp16);
   visit("bf16", a.bf16);

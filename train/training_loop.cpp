@@ -102,7 +102,10 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
   plan_training(args, parts_.train_dataset->size(), batch_size);  // what is wrong with it is said before files change
   const std::optional<std::filesystem::path> checkpoint = find_checkpoint(resume_from_checkpoint);
   const std::unique_ptr<FolderLock> lock = take_output_dir(checkpoint.has_value());
-  if (parts_.model_init) parts_.model = parts_.model_init(args.seed);
+  if (parts_.model_init) {
+    parts_.model = parts_.model_init(args.seed);
+    place_model();
+  }
   if (!args.auto_find_batch_size) return train_with(batch_size, checkpoint);
   if (checkpoint && std::filesystem::exists(*checkpoint / "trainer_state.json"))
     batch_size = Json::load(*checkpoint / "trainer_state.json").get<std::int64_t>("train_batch_size", 1);

@@ -18,7 +18,7 @@ constexpr std::int64_t kMaxNonfiniteInARow = 10;
 std::string first_nonfinite(FlatParameters& parameters) {
   parameters.settle_gradients();
   for (const Segment& segment : parameters.segments()) {
-    const Tensor gradient = parameters.view(segment, parameters.gradients()).to(Dtype::f64);
+    const Tensor gradient = parameters.view(segment, parameters.gradients()).to(Device::cpu()).to(Dtype::f64);
     for (const double value : gradient.to_vector<double>())
       if (!std::isfinite(value)) return segment.name;
   }

@@ -38,7 +38,7 @@ void write_weights(const nn::Module& module, OutputFile& out) {
   std::vector<SafetensorsTensor> tensors;
   Tensors alive;
   for (const Parameter& parameter : tensors_of(module)) {
-    alive.push_back(parameter.tensor.detach().contiguous());
+    alive.push_back(parameter.tensor.detach().to(Device::cpu()).contiguous());
     const Tensor& tensor = alive.back();
     tensors.push_back({parameter.name, tensor.dtype(), {tensor.shape().begin(), tensor.shape().end()}, tensor.data()});
   }

@@ -57,6 +57,7 @@ class HfBehaviour : public TrainerFixture {
     args.output_dir = (folder_ / name).string();
     args.learning_rate = 0.1;
     args.per_device_eval_batch_size = 8;
+    args.use_cpu = true;
     args.logging_steps = 5;
     args.save_steps = 5;
     args.save_strategy = "no";

@@ -61,7 +61,7 @@ class Sst2BadInput : public ::testing::Test {
   }
   static Words job(const Words& more = {}) {
     Words words = {"--model_name_or_path", "model", "--data_dir", "data", "--output_dir", "out", "--num_threads", "1",
-                   "--disable_tqdm"};
+                   "--disable_tqdm", "--use_cpu"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }

@@ -87,6 +87,7 @@ class TrainerFixture : public ::testing::Test {
     args.logging_steps = 4;
     args.save_steps = 4;
     args.disable_tqdm = true;
+    args.use_cpu = true;
     return args;
   }
 

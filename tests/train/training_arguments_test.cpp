@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "core/runtime/runtime.h"
 #include "tests/core/expect_error.h"
 #include "tests/train/bad_settings.h"
 
@@ -76,6 +77,23 @@ TEST(TrainingArguments, ResolvedFillsInWhatFollows) {
   EXPECT_EQ(found.resolved().to_json(), found.to_json());
 }
 
+TEST(TrainingArguments, DeviceIsFilledIn) {
+  const auto device = [](const std::string& name, bool use_cpu) {
+    TrainingArguments args;
+    args.device = name;
+    args.use_cpu = use_cpu;
+    return args.resolved().device;
+  };
+  EXPECT_EQ(device("", true), "cpu");
+  EXPECT_EQ(device("cpu", true), "cpu");
+  EXPECT_EQ(device("cuda", false), "cuda:0");   // whether it is there is the Trainer's question
+  EXPECT_EQ(device("simt:1", false), "simt:1");
+  EXPECT_EQ(device("", false), Runtime::instance().why_unusable(Device::cuda()).empty() ? "cuda:0" : "cpu");
+  testing::expect_usage_error([&] { device("gpu", false); }, "device \"gpu\" is not known; use cpu, cuda");
+  testing::expect_usage_error([&] { device("cuda:1", true); },
+                              "use_cpu is true, it must not contradict device, which is cuda:1");
+}
+
 TEST(TrainingArguments, StepsBelowOneAreShares) {
   EXPECT_EQ(absolute_steps(0.1, 100), 10);
   EXPECT_EQ(absolute_steps(0.101, 100), 11);
@@ -96,9 +114,10 @@ TEST(TrainingArguments, JsonKeepsEveryField) {
   args.data_seed = 9;
   args.max_steps = -7;
   args.resume_from_checkpoint = "true";
+  args.device = "simt:1";
   const Json json = args.to_json();
   EXPECT_EQ(TrainingArguments::from_json(Json::parse(json.dump(), "args.json")).to_json(), json);
-  EXPECT_EQ(json.items().size(), 58u);  // a new field belongs into the list of training_arguments_json.cpp
+  EXPECT_EQ(json.items().size(), 59u);  // a new field belongs into the list of training_arguments_json.cpp
 }
 
 TEST(TrainingArguments, JsonIsLaidOverABase) {

@@ -1,0 +1,98 @@
+// The Trainer on the emulated device follows the CPU.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/core/expect_error.h"
+#include "tests/train/trainer_fixture.h"
+
+namespace sinter::train {
+namespace {
+
+class DeviceTraining : public TrainerFixture {
+ protected:
+  void SetUp() override {
+    TrainerFixture::SetUp();
+    if (const std::string why = Runtime::instance().why_unusable(Device::simt()); !why.empty())
+      GTEST_SKIP() << "simt:0 is not usable: " << why;
+    const kernels::BackendModule& backend = Runtime::instance().backend(Device::simt());
+    for (int id = 0; id < kernels::kKernelCount; ++id)
+      if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
+        GTEST_SKIP() << "simt:0 has no kernel " << kernels::name(kernel) << " yet";
+  }
+
+  /// A BERT of one layer with dropout; about 60 tokens a step in arguments_on().
+  static Bert tiny() {
+    auto made = std::make_shared<nn::BertForSequenceClassification>(
+        nn::BertConfig{.vocab_size = tokenizer().vocab_size(), .hidden_size = 64, .num_hidden_layers = 1,
+                       .num_attention_heads = 2, .intermediate_size = 128, .max_position_embeddings = 64});
+    nn::init_weights(*made, 0.05, 7);
+    return made;
+  }
+
+  TrainingArguments arguments_on(const std::string& device, std::int64_t steps) const {
+    TrainingArguments args = arguments(device.substr(0, 4));
+    args.use_cpu = false;
+    args.device = device;
+    args.per_device_train_batch_size = 4;
+    args.gradient_accumulation_steps = 1;
+    args.max_steps = steps;
+    args.num_train_epochs = 3;
+    args.logging_steps = 1;
+    args.save_strategy = "no";
+    return args;
+  }
+
+  static std::vector<double> losses(Trainer& trainer) {
+    std::vector<double> found;
+    for (const Json& entry : trainer.state().log_history)
+      if (entry.find("loss") != nullptr) found.push_back(entry.get<double>("loss"));
+    return found;
+  }
+};
+
+// Every step's rounding differs in the last bits, and Adam's quotient m / sqrt(v) can turn a difference in the last bit
+// of a gradient near 0 into a difference of 2 lr in a weight; 50 steps of 1e-3 stay far below the loss's own movement.
+TEST_F(DeviceTraining, FollowsTheCpusLossCurve) {
+  constexpr std::int64_t kSteps = 50;
+  const Bert on_cpu = tiny(), on_device = tiny();
+  Trainer cpu(parts(on_cpu, arguments_on("cpu", kSteps))), device(parts(on_device, arguments_on("simt:0", kSteps)));
+  cpu.train();
+  device.train();
+  const std::vector<double> expected = losses(cpu), found = losses(device);
+  ASSERT_EQ(expected.size(), static_cast<std::size_t>(kSteps));
+  ASSERT_EQ(found.size(), expected.size());
+  EXPECT_NEAR(found[0], expected[0], 1e-6);
+  double worst = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    worst = std::max(worst, std::abs(found[i] - expected[i]));
+    EXPECT_NEAR(found[i], expected[i], 1e-3) << "step " << i;
+  }
+  RecordProperty("largest_difference", std::to_string(worst));
+  EXPECT_EQ(on_device->named_parameters()[0].tensor.device(), Device::simt());
+  EXPECT_NEAR(device.evaluate().at("eval_loss"), cpu.evaluate().at("eval_loss"), 1e-3);
+}
+
+TEST_F(DeviceTraining, RepeatsItselfAndResumes) {
+  const auto run = [&](const Bert& model, const TrainingArguments& args, const std::optional<std::string>& from) {
+    Trainer trainer(parts(model, args));
+    trainer.train(from);
+    return weights(*model);
+  };
+  TrainingArguments args = arguments_on("simt:1", 8);
+  const Bert first = tiny();
+  const std::vector<float> once = run(first, args, std::nullopt);
+  args.output_dir += "-saved";
+  args.save_strategy = "steps";
+  args.save_steps = 5;
+  EXPECT_EQ(run(tiny(), args, std::nullopt), once);
+  EXPECT_EQ(run(tiny(), args, args.output_dir + "/checkpoint-5"), once);
+}
+
+TEST_F(DeviceTraining, DevicesThatAreNotThereAreRefused) {
+  testing::expect_error([&] { Trainer(parts(tiny(), arguments_on("simt:99", 1))); }, ErrorCode::not_found,
+                        "device simt:99 is not usable: they have the numbers 0 to 3; use --device cpu");
+}
+
+}  // namespace
+}  // namespace sinter::train
