@@ -3,11 +3,11 @@
 #   bash tests/gpu.sh            runs what build/release has, or what a pack has beside this script
 #   bash tests/gpu.sh --pack     builds, and packs what a machine with a GPU and no compiler needs: build/gpu.tar.gz
 #                                (there: tar xzf gpu.tar.gz && bash gpu/tests/gpu.sh)
-# Logs go to gpu_results/ beside the programs' folder. Ends with a line "N passed, N failed, N skipped". Exit code 77,
-# with the reason, where no GPU can be used.
+# Logs, and the kernels' times beside their goals (kernels.md), go to gpu_results/ beside the programs' folder. Ends with
+# a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no GPU can be used.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-programs="test_cuda test_cuda_module test_ops sst2 example_layer_norm"
+programs="test_cuda test_cuda_module test_ops sst2 example_layer_norm kbench"
 
 pack() {
   local folder=$here/build/gpu program
@@ -37,6 +37,9 @@ if [ -d "$here/bin" ]; then
   bin=$here/bin results=$here/gpu_results
   export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
+# cuBLASLt may stand in a Python environment only.
+cublas=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)/cu13/lib
+if [ -d "$cublas" ]; then export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cublas; fi
 deadline=$((SECONDS + 480))
 
 if [ ! -x "$bin/example_layer_norm" ]; then
@@ -112,7 +115,9 @@ step test_cuda_module 30 "$bin/test_cuda_module" --gtest_brief=1
 step test_cuda 120 "$bin/test_cuda" --gtest_brief=1
 step test_ops 90 "$bin/test_ops" --gtest_brief=1 --gtest_filter='*Device*'
 step train 90 bash -c train
+step kernels 120 bash -c '"$bin/kbench" >"$results/kernels.md" && tail -n 1 "$results/kernels.md"'
 step memcheck 90 bash -c 'sanitizer memcheck "*f32*:*f16*-*bf16*"'
 step racecheck 60 bash -c 'sanitizer racecheck "*/f32*"'
+cat "$results/kernels.md"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]
