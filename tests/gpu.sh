@@ -3,8 +3,8 @@
 #   bash tests/gpu.sh            runs what build/release has, or what a pack has beside this script
 #   bash tests/gpu.sh --pack     builds, and packs what a machine with a GPU and no compiler needs: build/gpu.tar.gz
 #                                (there: tar xzf gpu.tar.gz && bash gpu/tests/gpu.sh)
-# Logs, and the kernels' times beside their goals (kernels.md), go to gpu_results/ beside the programs' folder. Ends with
-# a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no GPU can be used.
+# Logs, and the kernels' times beside their goals (kernels.md), go to gpu_results/ beside the programs' folder. Ends
+# with a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no GPU can be used.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 programs="test_cuda test_cuda_module test_ops sst2 example_layer_norm kbench"
