@@ -326,6 +326,7 @@ int run(int argc, char** argv) {
   if (c->num_threads > 0) runtime.set_num_threads(static_cast<int>(c->num_threads));
   if (!c->cpu_isa.empty())
     runtime.set_cpu_isa(c->cpu_isa == "avx2" ? kernels::CpuIsa::avx2 : kernels::CpuIsa::avx512);
+  if (!c->args.device.empty()) runtime.backend(Device::parse(c->args.device));   // before any file is read
   return c->only_classifies() ? classify(*c) : fine_tune(*c);
 }
 

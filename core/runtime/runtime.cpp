@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/runtime/backend_library.h"
+#include "core/runtime/staging.h"
 
 namespace sinter {
 namespace {
@@ -33,12 +34,14 @@ struct Runtime::Context {
   kernels::Stream stream;
   kernels::Event written;    // for copies to another device
   std::unique_ptr<CachingAllocator> allocator;
+  std::unique_ptr<StagingBuffer> staging;   // of small copies from the host
 
   Context(Device which, const kernels::BackendModule& module) : device(which), backend(&module) {
     find_entries();
     require(api().create_stream(device.index(), &stream), "making a stream", device);
     require(api().create_event(device.index(), &written), "making an event", device);
     allocator = std::make_unique<CachingAllocator>(api(), device.index(), stream);
+    staging = std::make_unique<StagingBuffer>(api(), device.index(), stream);
   }
   const kernels::DeviceApi& api() const { return *backend->device; }
   void find_entries() {
@@ -139,7 +142,9 @@ void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size
     return;
   }
   Context &target = context(to), &source = context(from);
-  if (to == from) {
+  if (from.is_cpu() && StagingBuffer::takes(bytes)) {
+    require(target.staging->copy(dst, src, bytes), "copy", to);
+  } else if (to == from) {
     require(target.api().copy(to.index(), dst, src, bytes, target.stream), "copy", to);
   } else if (to.is_cpu() || from.is_cpu()) {
     Context& device = to.is_cpu() ? source : target;

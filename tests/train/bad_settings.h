@@ -115,6 +115,8 @@ inline std::vector<BadCommandLine> bad_command_lines() {
       {{"--max_seq_length", "2"}, "max_seq_length is 2, it must be at least 3"},
       {{"--max_train_samples", "0"}, "max_train_samples is 0, it must be at least 1"},
       {{"--cpu_isa", "sse"}, "cpu_isa is \"sse\", it must be avx2 or avx512"},
+      {{"--device", "gpu"}, "device \"gpu\" is not known; use cpu, cuda, cuda:N or simt"},
+      {{"--device", "cuda", "--no_cuda"}, "use_cpu is true, it must not contradict device, which is cuda:0"},
       {{"--num_threads", "257"}, "num_threads is 257, it must lie between 1 and 256"},
       {{"--data_dir", "SST-2"}, "--data_dir needs --model_name_or_path"},
       {{"--do_predict"}, "--do_predict labels the test split of --data_dir"},

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "tests/core/emulated_device.h"
 #include "tests/core/expect_error.h"
 #include "tests/train/trainer_fixture.h"
 
@@ -13,12 +14,7 @@ class DeviceTraining : public TrainerFixture {
  protected:
   void SetUp() override {
     TrainerFixture::SetUp();
-    if (const std::string why = Runtime::instance().why_unusable(Device::simt()); !why.empty())
-      GTEST_SKIP() << "simt:0 is not usable: " << why;
-    const kernels::BackendModule& backend = Runtime::instance().backend(Device::simt());
-    for (int id = 0; id < kernels::kKernelCount; ++id)
-      if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
-        GTEST_SKIP() << "simt:0 has no kernel " << kernels::name(kernel) << " yet";
+    if (const std::string why = testing::why_not_emulated(); !why.empty()) GTEST_SKIP() << why;
   }
 
   /// A BERT of one layer with dropout; about 60 tokens a step in arguments_on().
