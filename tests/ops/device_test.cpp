@@ -1,4 +1,4 @@
-// Every op on the emulated device, against the CPU.
+// Every op on the emulated device, and on a GPU where there is one, against the CPU.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -15,72 +15,75 @@
 namespace sinter::testing {
 namespace {
 
-const Device kDevice = Device::simt();
-
-class EveryOpOnADevice : public ::testing::Test {
+class EveryOpOnADevice : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
-    if (const std::string why = Runtime::instance().why_unusable(kDevice); !why.empty())
-      GTEST_SKIP() << kDevice.str() << " is not usable: " << why;
+    if (const std::string why = Runtime::instance().why_unusable(device_); !why.empty())
+      GTEST_SKIP() << device_.str() << " is not usable: " << why;
   }
+
+  /// Kernels that the device does not have yet, and with them the ops whose samples cannot run.
+  std::set<std::string> missing_kernels() const {
+    std::set<std::string> missing;
+    const kernels::BackendModule& backend = Runtime::instance().backend(device_);
+    for (int id = 0; id < kernels::kKernelCount; ++id)
+      if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
+        missing.insert(kernels::name(kernel));
+    return missing;
+  }
+
+  /// `indices_move`: whether indices and labels go to the device too; ops take them from the CPU as well.
+  Tensors leaves_on_device(const Sample& sample, Dtype dtype, bool indices_move) const {
+    Tensors leaves;
+    for (const Tensor& leaf : leaves_of(sample, dtype, false)) {
+      const bool moves = indices_move || leaf.dtype() != Dtype::i64;
+      leaves.push_back(moves ? leaf.to(device_) : leaf);
+      if (kernels::is_floating(leaf.dtype())) leaves.back().set_requires_grad();
+    }
+    return leaves;
+  }
+
+  /// What `fn` answers; nothing where a missing kernel is wanted.
+  template <class Fn>
+  std::optional<SampleRun> run_unless_missing(const Sample& sample, Fn&& fn) const {
+    try {
+      return fn();
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      for (const std::string& kernel : missing_kernels())
+        if (what == "kernel " + kernel + " does not exist on " + device_.str()) return std::nullopt;
+      ADD_FAILURE() << sample.name() << ": " << what;
+      return std::nullopt;
+    }
+  }
+
+  const Device device_ = GetParam();
 };
 
-/// Kernels that the device does not have yet, and with them the ops whose samples cannot run.
-std::set<std::string> missing_kernels() {
-  std::set<std::string> missing;
-  const kernels::BackendModule& backend = Runtime::instance().backend(kDevice);
-  for (int id = 0; id < kernels::kKernelCount; ++id)
-    if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
-      missing.insert(kernels::name(kernel));
-  return missing;
-}
+INSTANTIATE_TEST_SUITE_P(Devices, EveryOpOnADevice, ::testing::Values(Device::simt(), Device::cuda()),
+                         [](const auto& tested) { return tested.param.type() == DeviceType::cuda ? "cuda" : "simt"; });
 
-TEST_F(EveryOpOnADevice, HasItsKernels) {
+TEST_P(EveryOpOnADevice, HasItsKernels) {
   std::string list;
   for (const std::string& kernel : missing_kernels()) list += " " + kernel;
   if (!list.empty()) GTEST_SKIP() << "samples that want one of these kernels are left out:" << list;
 }
 
-/// `indices_move`: whether indices and labels go to the device too; ops take them from the CPU as well.
-Tensors leaves_on_device(const Sample& sample, Dtype dtype, bool indices_move) {
-  Tensors leaves;
-  for (const Tensor& leaf : leaves_of(sample, dtype, false)) {
-    const bool moves = indices_move || leaf.dtype() != Dtype::i64;
-    leaves.push_back(moves ? leaf.to(kDevice) : leaf);
-    if (kernels::is_floating(leaf.dtype())) leaves.back().set_requires_grad();
-  }
-  return leaves;
-}
-
-/// What `fn` answers; nothing where a missing kernel is wanted.
-template <class Fn>
-std::optional<SampleRun> run_unless_missing(const Sample& sample, Fn&& fn) {
-  try {
-    return fn();
-  } catch (const Error& error) {
-    const std::string what = error.what();
-    for (const std::string& kernel : missing_kernels())
-      if (what == "kernel " + kernel + " does not exist on " + kDevice.str()) return std::nullopt;
-    ADD_FAILURE() << sample.name() << ": " << what;
-    return std::nullopt;
-  }
-}
-
-TEST_F(EveryOpOnADevice, ComputesWhatTheCpuComputes) {
+TEST_P(EveryOpOnADevice, ComputesWhatTheCpuComputes) {
   for (const Sample& sample : all_samples().valid)
     for (const Dtype dtype : {Dtype::f32, Dtype::f64})
       for (const bool indices_move : {true, false}) {
         const auto run = [&] { return run_sample(sample, leaves_on_device(sample, dtype, indices_move)); };
         const std::optional<SampleRun> once = run_unless_missing(sample, run);
         if (!once) continue;
-        const std::string what = sample.name() + " " + name(dtype) + " on " + kDevice.str();
+        const std::string what = sample.name() + " " + name(dtype) + " on " + device_.str();
         // Both sides may be off by the tolerance.
         expect_close(*once, run_sample(sample, leaves_of(sample, dtype, true)), 2 * tolerance(sample, dtype), what);
         expect_same_bits(*once, run(), what + " twice");
       }
 }
 
-TEST_F(EveryOpOnADevice, AddsIntoFlatGradients) {
+TEST_P(EveryOpOnADevice, AddsIntoFlatGradients) {
   for (const Sample& sample : all_samples().valid) {
     const Tensors pinned = leaves_on_device(sample, Dtype::f32, true);
     const auto into_flat = [&] {
@@ -94,18 +97,18 @@ TEST_F(EveryOpOnADevice, AddsIntoFlatGradients) {
   }
 }
 
-TEST_F(EveryOpOnADevice, ServesTheOtherDtypesExactly) {
+TEST_P(EveryOpOnADevice, ServesTheOtherDtypesExactly) {
   for (const Sample& sample : all_samples().valid)
     for (const Dtype dtype : sample.more_dtypes) {
       const auto run = [&] {
         Tensors inputs;
-        for (const Tensor& leaf : leaves_of(sample, dtype, false)) inputs.push_back(leaf.to(kDevice));
+        for (const Tensor& leaf : leaves_of(sample, dtype, false)) inputs.push_back(leaf.to(device_));
         return SampleRun{sample.call(inputs), {}};
       };
       const std::optional<SampleRun> once = run_unless_missing(sample, run);
       if (once)
         expect_same_bits(*once, {sample.call(leaves_of(sample, dtype, false)), {}},
-                         sample.name() + " " + name(dtype) + " on " + kDevice.str());
+                         sample.name() + " " + name(dtype) + " on " + device_.str());
     }
 }
 
@@ -117,9 +120,9 @@ const std::map<std::string, std::set<std::size_t>>& vectors() {
   return inputs;
 }
 
-// Against the CPU in f32 on the same values. Sums are in f32; what was rounded to 16 bits before (a result, a cotangent, a
-// probability on tensor cores) is off by half a unit each, and so is what was computed from it.
-TEST_F(EveryOpOnADevice, ComputesIn16Bits) {
+// Against the CPU in f32 on the same values. Sums are in f32; what was rounded to 16 bits before (a result, a cotangent,
+// a probability on tensor cores) is off by half a unit each, and so is what was computed from it.
+TEST_P(EveryOpOnADevice, ComputesIn16Bits) {
   for (const Sample& sample : all_samples().valid)
     for (const Dtype dtype : {Dtype::f16, Dtype::bf16}) {
       if (sample.op == "cast" || sample.op == "to_device") continue;   // exact, above; their samples name dtypes
@@ -130,19 +133,19 @@ TEST_F(EveryOpOnADevice, ComputesIn16Bits) {
         const bool floating = leaf.dtype() == Dtype::f64;
         const Tensor rounded = floating ? leaf.to(vector ? Dtype::f32 : dtype) : leaf;
         here.push_back(floating ? rounded.to(Dtype::f32).clone() : leaf);
-        there.push_back(rounded.to(kDevice));
+        there.push_back(rounded.to(device_));
         if (floating) here.back().set_requires_grad(), there.back().set_requires_grad();
       }
       const std::optional<SampleRun> run = run_unless_missing(sample, [&] { return run_sample(sample, there); });
       const double unit = dtype == Dtype::f16 ? 0x1p-11 : 0x1p-8;
       if (run)
         expect_close(*run, run_sample(sample, here), unit * (sample.terms + 8),
-                     sample.name() + " " + name(dtype) + " on " + kDevice.str());
+                     sample.name() + " " + name(dtype) + " on " + device_.str());
     }
 }
 
 // Strided inputs, of which some ops read in place and others make dense copies.
-TEST_F(EveryOpOnADevice, ReadsStridedInputs) {
+TEST_P(EveryOpOnADevice, ReadsStridedInputs) {
   for (const Sample& sample : all_samples().valid) {
     const auto run = [&] {
       Tensors leaves = leaves_on_device(sample, Dtype::f32, true);
@@ -162,27 +165,27 @@ TEST_F(EveryOpOnADevice, ReadsStridedInputs) {
     const std::optional<SampleRun> strided = run_unless_missing(sample, run);
     if (strided)
       expect_close(*strided, run_sample(sample, leaves_of(sample, Dtype::f32, true)),
-                   2 * tolerance(sample, Dtype::f32), sample.name() + ", strided, on " + kDevice.str());
+                   2 * tolerance(sample, Dtype::f32), sample.name() + ", strided, on " + device_.str());
   }
 }
 
-TEST_F(EveryOpOnADevice, DropsTheSameElements) {
+TEST_P(EveryOpOnADevice, DropsTheSameElements) {
   if (missing_kernels().contains("dropout")) GTEST_SKIP() << "there is no dropout kernel yet";
   const StepScope step(5, 17, 3);
   for (const auto& packing : {std::shared_ptr<const Packing>(), Packing::packed({3, 1, 0, 5})}) {
     const DropoutCall call = DropoutCall::make(0.3, 11, "test");
     const Tensor ones = Tensor::ones({9, 40});
-    EXPECT_TRUE(same_bits(dropout_mask(ones.to(kDevice), call, packing), dropout_mask(ones, call, packing)));
+    EXPECT_TRUE(same_bits(dropout_mask(ones.to(device_), call, packing), dropout_mask(ones, call, packing)));
   }
 }
 
-TEST_F(EveryOpOnADevice, RefusesOperandsOfTwoDevices) {
+TEST_P(EveryOpOnADevice, RefusesOperandsOfTwoDevices) {
   const Tensor x = Tensor::ones({2});
   try {
-    add(x.to(kDevice), x);
+    add(x.to(device_), x);
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "add: devices simt:0 and cpu differ; move with to(device)");
+    EXPECT_EQ(error.what(), "add: devices " + device_.str() + " and cpu differ; move with to(device)");
   }
 }
 

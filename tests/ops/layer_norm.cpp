@@ -69,8 +69,9 @@ void layer_norm_samples(Samples& samples) {
   // gamma and beta are constants here: the branch that writes the input's gradient alone.
   samples.valid.push_back({.op = "layer_norm", .label = "constant affine", .inputs = {normal({3, 6}, 13)},
                            .call = [](Inputs in) {
-                             const Tensor gamma = Tensor::full({6}, 1.5, in[0].options()),
-                                 beta = Tensor::zeros({6}, in[0].options());
+                             TensorOptions vector = in[0].options();
+                             vector.dtype = kernels::computed_dtype(vector.dtype);
+                             const Tensor gamma = Tensor::full({6}, 1.5, vector), beta = Tensor::zeros({6}, vector);
                              return Tensors{layer_norm(in[0], gamma, beta, 1e-12)};
                            },
                            .expected = [](const Arrays& in) {
