@@ -28,6 +28,13 @@ __device__ Sequence sequence_of(const P& p, std::int64_t token) {
   return sequence_at(p, low);
 }
 
+/// The first block looks at every sequence: what no token's search meets is wrong all the same.
+template <class P>
+__device__ void check_offsets(const P& p) {
+  if (blockIdx.x != 0) return;
+  for (std::int64_t b = threadIdx.x; b < p.sequences; b += blockDim.x) sequence_at(p, b);
+}
+
 /// A warp's row: token `begin + place` and head.
 template <class T, class P>
 struct Row {
@@ -115,6 +122,7 @@ template <class T>
 __global__ void __launch_bounds__(kRowThreads, 1) attend_by_rows(Attention p) {
   SINTER_SHARED(Computed<T>, factors, [kRowWarps][kWarp]);
   SINTER_DYNAMIC_SHARED(Computed<T>, sums);
+  check_offsets(p);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   for (std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + warp; row < p.tokens * p.heads;
        row += std::int64_t{gridDim.x} * kRowWarps) {
@@ -187,6 +195,7 @@ template <class T>
 __global__ void __launch_bounds__(kRowThreads, 1) query_gradients_by_rows(AttentionBackward p) {
   SINTER_SHARED(Computed<T>, factors, [kRowWarps][kWarp]);
   SINTER_DYNAMIC_SHARED(Computed<T>, sums);
+  check_offsets(p);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   for (std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + warp; row < p.tokens * p.heads;
        row += std::int64_t{gridDim.x} * kRowWarps) {
@@ -198,6 +207,7 @@ template <class T>
 __global__ void __launch_bounds__(kRowThreads, 1) key_gradients_by_rows(AttentionBackward p) {
   SINTER_SHARED(Computed<T>, factors, [kRowWarps][kWarp]);
   SINTER_DYNAMIC_SHARED(Computed<T>, sums);
+  check_offsets(p);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   Computed<T>* own = sums + 2 * warp * p.head_size;
   for (std::int64_t row = std::int64_t{blockIdx.x} * kRowWarps + warp; row < p.tokens * p.heads;

@@ -1,5 +1,7 @@
 // Attention over sequences of at most 128 tokens on tensor cores: a block for each sequence and head, which reads q, k
-// and v once. A warp has 16 rows: of queries forward, of keys and then of queries backward.
+// and v once. A warp takes 16 rows at a time: of queries forward, of keys and then of queries backward.
+#include <algorithm>
+
 #include "kernels/base/grid.cuh"
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
@@ -8,13 +10,21 @@ namespace sinter::kernels::cuda {
 namespace {
 
 constexpr int kMostTokens = 128;
+// A block has a warp for each 16 rows, but no more than this: two blocks then share an SM's registers and shared
+// memory, and one copies while the other multiplies.
+constexpr int kMostWarps = 4;
+constexpr int kMostThreads = kMostWarps * kWarp;
 
 constexpr std::int64_t whole_rows(std::int64_t length) { return ceil_div(length, 16) * 16; }
+
+/// A warp's first 16 rows; its next ones follow in steps of rows_of_block().
+__device__ __forceinline__ int first_row() { return static_cast<int>(threadIdx.x) / kWarp * 16; }
+__device__ __forceinline__ int rows_of_block() { return static_cast<int>(blockDim.x) / kWarp * 16; }
 
 // --- Forward ---
 
 template <class T, int D, int most_keys>
-__global__ void __launch_bounds__(most_keys / 16 * kWarp, 1) attend_by_block(Attention p) {
+__global__ void __launch_bounds__(kMostThreads, 1) attend_by_block(Attention p) {
   SINTER_SHARED(bool, kept, [most_keys]);
   SINTER_SHARED(std::uint8_t, keep, [most_keys * most_keys / 8]);
   SINTER_DYNAMIC_SHARED(T, q);
@@ -33,18 +43,18 @@ __global__ void __launch_bounds__(most_keys / 16 * kWarp, 1) attend_by_block(Att
   wait_copies<0>();
   __syncthreads();
 
-  const int query0 = static_cast<int>(threadIdx.x) / kWarp * 16;
-  if (query0 >= length) return;
-  float s[most_keys / 8][4] = {}, o[D / 8][4] = {}, shrink[2];
-  all_scores<T, D>(s, q, k, query0, rows);
-  RowSoftmax softmax;
-  softmax.add(s, kept, static_cast<float>(p.scale) * kLog2E, shrink);
-  if (p.dropout.active()) drop(s, keep + query0 * (most_keys / 8), most_keys / 8);
-  add_values<T, D>(o, s, v, rows);
   const float scale = p.dropout.active() ? static_cast<float>(p.dropout.scale()) : 1.0f;
-  store_rows<D>(head_of(p, static_cast<T*>(p.o), p.stride_o, sequence, head), p.stride_o, query0, length, o,
-                softmax.share(0, scale), softmax.share(1, scale));
-  softmax.store_lse(static_cast<float*>(p.lse) + head * p.tokens + sequence.begin, query0, length);
+  for (int query0 = first_row(); query0 < length; query0 += rows_of_block()) {
+    float s[most_keys / 8][4] = {}, o[D / 8][4] = {}, shrink[2];
+    all_scores<T, D>(s, q, k, query0, rows);
+    RowSoftmax softmax;
+    softmax.add(s, kept, static_cast<float>(p.scale) * kLog2E, shrink);
+    if (p.dropout.active()) drop(s, keep + query0 * (most_keys / 8), most_keys / 8);
+    add_values<T, D>(o, s, v, rows);
+    store_rows<D>(head_of(p, static_cast<T*>(p.o), p.stride_o, sequence, head), p.stride_o, query0, length, o,
+                  softmax.share(0, scale), softmax.share(1, scale));
+    softmax.store_lse(static_cast<float*>(p.lse) + head * p.tokens + sequence.begin, query0, length);
+  }
 }
 
 // --- Backward ---
@@ -66,7 +76,7 @@ __device__ __forceinline__ void add_query_gradients(float (&dq)[D / 8][4], const
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(kMostTokens / 16 * kWarp, 1) differentiate_by_block(AttentionBackward p) {
+__global__ void __launch_bounds__(kMostThreads, 1) differentiate_by_block(AttentionBackward p) {
   SINTER_SHARED(bool, kept, [kMostTokens]);
   SINTER_SHARED(std::uint8_t, keep, [kMostTokens * kMostTokens / 8]);
   SINTER_SHARED(float, row_sums, [kMostTokens]);
@@ -90,32 +100,32 @@ __global__ void __launch_bounds__(kMostTokens / 16 * kWarp, 1) differentiate_by_
   wait_copies<0>();
   __syncthreads();
 
-  const int row0 = static_cast<int>(threadIdx.x) / kWarp * 16;   // of keys first, then of queries
   const auto scale = static_cast<float>(p.scale);
-  if (row0 < length) {
-    KeyGradients<T, D> own(k, v, kept, row0);
-    const DropoutTile dropout(p.dropout, keep, kMostTokens / 8, row0);
+  for (int key0 = first_row(); key0 < length; key0 += rows_of_block()) {
+    KeyGradients<T, D> own(k, v, kept, key0);
+    const DropoutTile dropout(p.dropout, keep, kMostTokens / 8, key0);
     for (int query0 = 0; query0 < rows; query0 += 16) {
       std::uint32_t fragment[4];
       own.add_queries(q, d_o, row_sums, lse2, query0, scale * kLog2E, dropout, fragment);
-      store_fragment(ds + row0 * ds_pitch + query0, ds_pitch, fragment);
+      store_fragment(ds + key0 * ds_pitch + query0, ds_pitch, fragment);
     }
-    store_rows<D>(head_of(p, static_cast<T*>(p.dk), p.stride_dk, sequence, head), p.stride_dk, row0, length, own.dk,
+    store_rows<D>(head_of(p, static_cast<T*>(p.dk), p.stride_dk, sequence, head), p.stride_dk, key0, length, own.dk,
                   scale, scale);
-    store_rows<D>(head_of(p, static_cast<T*>(p.dv), p.stride_dv, sequence, head), p.stride_dv, row0, length, own.dv,
+    store_rows<D>(head_of(p, static_cast<T*>(p.dv), p.stride_dv, sequence, head), p.stride_dv, key0, length, own.dv,
                   dropout.scale, dropout.scale);
   }
   __syncthreads();   // dS^T is complete
-  if (row0 >= length) return;
-  float dq[D / 8][4] = {};
-  add_query_gradients<T, D>(dq, ds, ds_pitch, k, row0, rows);
-  store_rows<D>(head_of(p, static_cast<T*>(p.dq), p.stride_dq, sequence, head), p.stride_dq, row0, length, dq, scale,
-                scale);
+  for (int query0 = first_row(); query0 < length; query0 += rows_of_block()) {
+    float dq[D / 8][4] = {};
+    add_query_gradients<T, D>(dq, ds, ds_pitch, k, query0, rows);
+    store_rows<D>(head_of(p, static_cast<T*>(p.dq), p.stride_dq, sequence, head), p.stride_dq, query0, length, dq,
+                  scale, scale);
+  }
 }
 
 template <class P>
 unsigned short_threads(const P& p) {
-  return static_cast<unsigned>(whole_rows(p.max_length) / 16) * kWarp;
+  return static_cast<unsigned>(std::min<std::int64_t>(whole_rows(p.max_length) / 16, kMostWarps)) * kWarp;
 }
 
 template <class P>

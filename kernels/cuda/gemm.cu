@@ -109,6 +109,7 @@ template <int rows, int cols>
 struct Shape {
   static constexpr int warps_across = cols / kWarpCols;
   static constexpr int threads = 2 * warps_across * kWarp;
+  static constexpr int at_once = rows == 128 ? 2 : 1;   // blocks of an SM, so that one multiplies while one waits
   static constexpr int warp_rows = rows / 2;
   static constexpr int m_fragments = warp_rows / 16, n_fragments = kWarpCols / 8;
 };
@@ -154,17 +155,33 @@ struct Stage {
   }
 };
 
-/// Two neighbours of a row of C.
+/// Two neighbours of a row of C; `together` when both have one address that is a multiple of 4.
 template <class T>
 __device__ __forceinline__ void store_sums(const Gemm& p, T* c, std::int64_t row, std::int64_t col, float first,
-                                           float second) {
+                                           float second, bool together) {
   if (row >= p.m) return;
-  if (col < p.n) store_sum(p, c, row, col, first);
-  if (col + 1 < p.n) store_sum(p, c, row, col + 1, second);
+  if (!together || col + 1 >= p.n) {
+    if (col < p.n) store_sum(p, c, row, col, first);
+    if (col + 1 < p.n) store_sum(p, c, row, col + 1, second);
+    return;
+  }
+  T* place = c + row * p.ldc + col;
+  float sums[2] = {first, second};
+  if (p.bias != nullptr) {
+    sums[0] += static_cast<const float*>(p.bias)[col];
+    sums[1] += static_cast<const float*>(p.bias)[col + 1];
+  }
+  if (p.accumulate) {
+    float before[2];
+    load_vector(place, before);
+    sums[0] += before[0];
+    sums[1] += before[1];
+  }
+  store_vector(place, sums);
 }
 
 template <class T, int rows, int cols, bool deep_a, bool deep_b>
-__global__ void __launch_bounds__(Shape<rows, cols>::threads, 1) multiply_fragments(Gemm p) {
+__global__ void __launch_bounds__(Shape<rows, cols>::threads, Shape<rows, cols>::at_once) multiply_fragments(Gemm p) {
   using Block = Shape<rows, cols>;
   using Staged = Stage<T, rows, cols, deep_a, deep_b>;
   SINTER_DYNAMIC_SHARED(Staged, stages);
@@ -202,14 +219,15 @@ __global__ void __launch_bounds__(Shape<rows, cols>::threads, 1) multiply_fragme
     }
   }
   T* c = static_cast<T*>(p.c) + tile.batch * p.batch_stride_c;
+  const bool together = reinterpret_cast<std::uintptr_t>(c) % 4 == 0 && p.ldc % 2 == 0;
 #pragma unroll
   for (int i = 0; i < Block::m_fragments; ++i)
 #pragma unroll
     for (int j = 0; j < Block::n_fragments; ++j) {
       const std::int64_t row = tile.row + warp_row + i * 16 + lane / 4;
       const std::int64_t col = tile.col + warp_col + j * 8 + lane % 4 * 2;
-      store_sums(p, c, row, col, sum[i][j][0], sum[i][j][1]);
-      store_sums(p, c, row + 8, col, sum[i][j][2], sum[i][j][3]);
+      store_sums(p, c, row, col, sum[i][j][0], sum[i][j][1], together);
+      store_sums(p, c, row + 8, col, sum[i][j][2], sum[i][j][3], together);
     }
 }
 

@@ -220,6 +220,70 @@ TEST_P(AttentionOnDevice, ByRowsFollowsSampleAndPosition) {
   check_by_rows(GetParam(), batch);
 }
 
+/// Ten tokens with these offsets; with dropout where there are positions.
+struct WrongIndices {
+  std::vector<double> offsets;
+  std::int64_t max_length = 10;
+  std::vector<double> position;
+};
+
+template <class P>
+void add_wrong_indices(DeviceCase<P>& test, Dtype dtype, const WrongIndices& wrong) {
+  const DropoutSite site;
+  test.params.dtype = dtype;
+  test.params.tokens = 10;
+  test.params.sequences = static_cast<std::int64_t>(wrong.offsets.size()) - 1;
+  test.params.heads = 1;
+  test.params.head_size = 32;
+  test.params.max_length = wrong.max_length;
+  test.params.stride_q = test.params.stride_k = test.params.stride_v = test.params.stride_o = 32;
+  test.input(test.params.q, dtype, normal_values(320, 1));
+  test.input(test.params.k, dtype, normal_values(320, 2));
+  test.input(test.params.v, dtype, normal_values(320, 3));
+  test.input(test.params.offsets, Dtype::i32, wrong.offsets);
+  if (wrong.position.empty()) return;
+  test.params.dropout = site.dropout(0.1);
+  test.input(test.params.dropout.step, Dtype::i32, {41});
+  test.input(test.params.dropout.first_sample, Dtype::i32, {0});
+  test.input(test.params.position, Dtype::i32, wrong.position);
+}
+
+void check_stops(Dtype dtype, const WrongIndices& wrong, const std::string& says) {
+  SCOPED_TRACE(says);
+  DeviceCase<Attention> forward({});
+  add_wrong_indices(forward, dtype, wrong);
+  forward.output(forward.params.o, dtype, 320, {});
+  forward.output(forward.params.lse, computed_dtype(dtype), 10, {});
+  forward.check_stops(says);
+
+  DeviceCase<AttentionBackward> backward({});
+  add_wrong_indices(backward, dtype, wrong);
+  AttentionBackward& p = backward.params;
+  p.stride_do = p.stride_dq = p.stride_dk = p.stride_dv = 32;
+  backward.input(p.o, dtype, normal_values(320, 4));
+  backward.input(p.lse, computed_dtype(dtype), normal_values(10, 5));
+  backward.input(p.d_o, dtype, normal_values(320, 6));
+  backward.output(p.dq, dtype, 320, {});
+  backward.output(p.dk, dtype, 320, {});
+  backward.output(p.dv, dtype, 320, {});
+  backward.workspace(p.workspace);
+  backward.check_stops(says);
+}
+
+TEST_P(AttentionOnDevice, StopsAtWrongOffsetsAndPositions) {
+  const std::string offsets = "offsets must begin with 0, not descend, and end with tokens";
+  check_stops(GetParam(), {.offsets = {1, 4, 10}}, offsets);
+  check_stops(GetParam(), {.offsets = {0, 4, 9}}, offsets);
+  check_stops(GetParam(), {.offsets = {0, 4, 11}}, offsets);
+  check_stops(GetParam(), {.offsets = {0, 8, 7, 10}}, offsets);
+  check_stops(GetParam(), {.offsets = {0, 11, 10}}, offsets);
+  check_stops(GetParam(), {.offsets = {0, -3, 10}}, offsets);
+  check_stops(GetParam(), {.offsets = {0, 4, 10}, .max_length = 5}, "longer than max_length");
+  for (const double position : {-1.0, 4096.0})
+    check_stops(GetParam(), {.offsets = {0, 10}, .position = {0, 1, 2, 3, 4, 5, 6, 7, 8, position}},
+                "positions in [0, 4096)");
+}
+
 // --- Tensor cores ---
 
 /// They round probabilities and dS to `dtype`, each within half a unit of its last place. O is a sum of values of size

@@ -182,6 +182,11 @@ bool DeviceCaseBase::run_once(const KernelEntry& entry, int variant,
     return false;
   }
   if (status.ok()) status = device_under_test().device->synchronize(0, {});
+  if (!stops_with_.empty()) {
+    EXPECT_EQ(status.code, StatusCode::device_error);
+    EXPECT_NE(std::string(status.what).find(stops_with_), std::string::npos) << status.what;
+    return true;
+  }
   EXPECT_TRUE(status.ok()) << status.what;
   for (std::size_t i = 0; i < buffers.size(); ++i) {
     std::vector<std::byte> now = buffers[i]->read(i < operands_.size() ? "operand " + std::to_string(i) : "workspace");
@@ -269,6 +274,20 @@ void DeviceCaseBase::check_variants(const std::string& only) {
 void DeviceCaseBase::check() { check_variants(""); }
 
 void DeviceCaseBase::check_only(const std::string& variant) { check_variants(variant); }
+
+void DeviceCaseBase::check_stops(const std::string& says) {
+  if (std::string(device_under_test().name) == "cuda") return;
+  const KernelEntry* entry = find(device_under_test(), id_);
+  ASSERT_NE(entry, nullptr) << "no kernel " << name(id_) << " on " << device_under_test().name;
+  stops_with_ = says;
+  bool ran = false;
+  for (int variant = 0; variant < entry->variant_count; ++variant) {
+    SCOPED_TRACE(std::string(name(id_)) + ", variant " + entry->variants[variant].name);
+    std::vector<std::vector<std::byte>> outputs;
+    if (run_once(*entry, variant, &outputs)) ran = true;
+  }
+  EXPECT_TRUE(ran) << name(id_) << ": no variant takes these params";
+}
 
 void DeviceCaseBase::check_with(const std::string& variant) {
   check();

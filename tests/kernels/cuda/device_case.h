@@ -55,6 +55,9 @@ class DeviceCaseBase {
   void check_with(const std::string& variant);
   /// As check_with(), and runs no other variant. For variants whose rounding differs.
   void check_only(const std::string& variant);
+  /// The data break a rule that kernels check themselves: every variant that takes the params must stop with a sentence
+  /// that contains `says`. Does nothing on a GPU, whose later cases would fail with it.
+  void check_stops(const std::string& says);
 
  protected:
   struct Operand {
@@ -87,6 +90,7 @@ class DeviceCaseBase {
   void* params_;
   std::size_t bytes_, workspace_offset_ = kNone;
   std::vector<Operand> operands_;
+  std::string stops_with_;         ///< part of the sentence that the kernel must stop with; "": it must not stop
   std::vector<std::string> ran_;   ///< names of the variants that took the params in the last check
 };
 

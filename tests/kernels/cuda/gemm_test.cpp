@@ -15,6 +15,7 @@ struct Product {
   std::int64_t batch = 1;
   std::int64_t gap = 0;            ///< elements between the end of a row and the next, in every matrix
   std::size_t misalignment = 0;    ///< bytes, of every matrix
+  std::size_t misalignment_c = 0;  ///< bytes, of C alone
   bool same_b = false;             ///< one B for the whole batch
   bool aligned = false;            ///< rows of A and B begin at multiples of 8 elements
 };
@@ -57,7 +58,7 @@ void check_product(Dtype dtype, const Product& c, const std::string& variant = "
     test.in_out(test.params.c, dtype, normal_values(size, 4), sum_tolerance(c.k));
   else
     test.output(test.params.c, dtype, size, sum_tolerance(c.k));
-  test.misalign(c.misalignment);
+  test.misalign(c.misalignment + c.misalignment_c);
   variant.empty() ? test.check_with("tiled") : test.check_only(variant);
 }
 
@@ -134,7 +135,9 @@ TEST_P(GemmOnTensorCores, BiasAccumulateBatchesAndGaps) {
                                .aligned = true}, variant);
     check_product(GetParam(), {.m = 40, .n = 72, .k = 33, .transpose_a = true, .accumulate = true, .gap = 3,
                                .aligned = true}, variant);
-    check_product(GetParam(), {.m = 5, .n = 16, .k = 24, .batch = 3, .same_b = true, .aligned = true}, variant);
+    check_product(GetParam(), {.m = 40, .n = 72, .k = 16, .accumulate = true, .aligned = true}, variant);
+    check_product(GetParam(), {.m = 5, .n = 16, .k = 24, .misalignment_c = 2, .aligned = true}, variant);
+    check_product(GetParam(), {.m = 5, .n = 15, .k = 24, .batch = 3, .same_b = true, .aligned = true}, variant);
     check_product(GetParam(), {.m = 5, .n = 16, .k = 0, .bias = true, .aligned = true}, variant);
     check_product(GetParam(), {.m = 5, .n = 16, .k = 8, .batch = 0, .aligned = true}, variant);
   }
