@@ -46,7 +46,7 @@ TEST(Tensor, RefusesWhatIsNoTensor) {
   expect_usage_error([] { counting({2}).data<float>(); }, "data<f32>() of a f64 tensor");
   expect_usage_error([] { counting({2}).to_vector<float>(); }, "to_vector<f32>() of a f64 tensor");
   expect_usage_error([] { counting({2}).item(); }, "it needs exactly one element");
-  expect_error([] { counting({2}).to(Device::cuda(0)); }, ErrorCode::not_found, "cuda:0 is not usable");
+  expect_error([] { counting({2}).to(Device::cuda(99)); }, ErrorCode::not_found, "cuda:99 is not usable");
   expect_error([] { Tensor::zeros({1, 1, 1, 1, 1, 1}).unsqueeze(0); }, ErrorCode::unsupported, "at most 6 dimensions");
 }
 

@@ -3,8 +3,11 @@
 
 #include <cmath>
 
+#include "core/runtime/runtime.h"
 #include "tests/core/emulated_device.h"
 #include "tests/core/expect_error.h"
+#include "tests/core/io/scratch_folder.h"
+#include "tests/train/program.h"
 #include "tests/train/trainer_fixture.h"
 
 namespace sinter::train {
@@ -88,6 +91,17 @@ TEST_F(DeviceTraining, RepeatsItselfAndResumes) {
 TEST_F(DeviceTraining, DevicesThatAreNotThereAreRefused) {
   testing::expect_error([&] { Trainer(parts(tiny(), arguments_on("simt:99", 1))); }, ErrorCode::not_found,
                         "device simt:99 is not usable: they have the numbers 0 to 3; use --device cpu");
+}
+
+// The program starts with or without a GPU, and says what it takes.
+TEST(DeviceOfTheProgram, IsSaidWithTheReason) {
+  const testing::ScratchFolder folder;
+  const testing::ProgramRun run =
+      testing::run_program(SINTER_SST2, {"--max_steps", "1", "--eval_strategy", "no", "--output_dir", "out"}, folder.path());
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const std::string why = Runtime::instance().why_unusable(Device::cuda());
+  EXPECT_NE(run.out.find(why.empty() ? "device: cuda:0 (" : "; CUDA is not usable: " + why + "\n"), std::string::npos)
+      << run.out;
 }
 
 }  // namespace
