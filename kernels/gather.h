@@ -1,6 +1,8 @@
 // Reading and adding rows and elements at computed places. Indices are i64 and must lie in [0, n): callers that take
-// them from outside check first (core does); every kernel answers invalid_argument for one out of range, before
-// writing.
+// them from outside check first (core does). For one out of range a kernel on the CPU answers invalid_argument, before
+// writing; one on CUDA, which reads it too late for an answer, stops itself with device_fail.
+//
+// Sums are of dtype and rounded at every addition; those of f16 and bf16 (CUDA alone) are f32 and rounded once.
 #pragma once
 
 #include "kernels/base/dtype.h"
@@ -20,7 +22,7 @@ struct IndexSelect {
 };
 
 /// dst[o, index[j], i] += src[o, j, i], in ascending j for each place (so deterministic). Same shapes, dst and src
-/// swapped. f32, f64, i64, i32. Rows j with index[j] == skip add nothing (-1: none); padding rows of embeddings.
+/// swapped. Floating dtypes, i64, i32. Rows j with index[j] == skip add nothing (-1: none); padding rows of embeddings.
 struct IndexAdd {
   static constexpr KernelId id = KernelId::index_add;
   Dtype dtype = Dtype::f32;
@@ -41,7 +43,8 @@ struct Gather {
   void* dst = nullptr;
 };
 
-/// dst[o, index[o, j, i], i] += src[o, j, i], in ascending j for each place. dst [outer, n, inner]. f32, f64, i64, i32.
+/// dst[o, index[o, j, i], i] += src[o, j, i], in ascending j for each place. dst [outer, n, inner]. The dtypes of
+/// IndexAdd.
 struct ScatterAdd {
   static constexpr KernelId id = KernelId::scatter_add;
   Dtype dtype = Dtype::f32;

@@ -1,6 +1,7 @@
 #include "kernels/gather.h"
 
 #include <cstring>
+#include <vector>
 
 #include "kernels/base/entry.h"
 #include "kernels/base/families.h"
@@ -16,16 +17,38 @@ void copy_element(Dtype dtype, const void* src, std::int64_t from, void* dst, st
   std::memcpy(static_cast<char*>(dst) + to * size, static_cast<const char*>(src) + from * size, size_of(dtype));
 }
 
-/// dst[to] += src[from], rounded to the dtype at every addition.
-void add_element(Dtype dtype, const void* src, std::int64_t from, void* dst, std::int64_t to) {
-  if (is_floating(dtype)) {
-    store(dtype, dst, to, load(dtype, dst, to) + load(dtype, src, from));
-  } else {
-    const std::uint64_t sum = static_cast<std::uint64_t>(load_integer(dtype, dst, to)) +
-                              static_cast<std::uint64_t>(load_integer(dtype, src, from));
-    store_integer(dtype, dst, to, static_cast<std::int64_t>(sum));
+/// Adds to the elements of dst: those of 16 bits in f64, written when it ends, the others at once.
+class Sums {
+ public:
+  Sums(Dtype dtype, const void* src, void* dst, std::int64_t count) : dtype_(dtype), src_(src), dst_(dst) {
+    if (size_of(dtype) != 2) return;
+    for (std::int64_t i = 0; i < count; ++i) wide_.push_back(load(dtype, dst, i));
   }
-}
+  ~Sums() {
+    for (std::size_t i = 0; i < wide_.size(); ++i) store(dtype_, dst_, static_cast<std::int64_t>(i), wide_[i]);
+  }
+  Sums(const Sums&) = delete;
+  Sums& operator=(const Sums&) = delete;
+
+  /// dst[to] += src[from].
+  void add(std::int64_t from, std::int64_t to) {
+    if (!wide_.empty()) {
+      wide_[static_cast<std::size_t>(to)] += load(dtype_, src_, from);
+    } else if (is_floating(dtype_)) {
+      store(dtype_, dst_, to, load(dtype_, dst_, to) + load(dtype_, src_, from));
+    } else {
+      const std::uint64_t sum = static_cast<std::uint64_t>(load_integer(dtype_, dst_, to)) +
+                                static_cast<std::uint64_t>(load_integer(dtype_, src_, from));
+      store_integer(dtype_, dst_, to, static_cast<std::int64_t>(sum));
+    }
+  }
+
+ private:
+  Dtype dtype_;
+  const void* src_;
+  void* dst_;
+  std::vector<double> wide_;
+};
 
 Status run_index_select(const IndexSelect& p, Stream) {
   for (std::int64_t j = 0; j < p.m; ++j)
@@ -41,10 +64,11 @@ Status run_index_add(const IndexAdd& p, Stream) {
   const auto skipped = [&](std::int64_t j) { return p.skip != -1 && p.index[j] == p.skip; };
   for (std::int64_t j = 0; j < p.m; ++j)
     if (!skipped(j) && (p.index[j] < 0 || p.index[j] >= p.n)) return kOutOfRange;
+  Sums sums(p.dtype, p.src, p.dst, p.outer * p.n * p.inner);
   for (std::int64_t o = 0; o < p.outer; ++o)
     for (std::int64_t j = 0; j < p.m; ++j)
       for (std::int64_t i = 0; i < p.inner && !skipped(j); ++i)
-        add_element(p.dtype, p.src, (o * p.m + j) * p.inner + i, p.dst, (o * p.n + p.index[j]) * p.inner + i);
+        sums.add((o * p.m + j) * p.inner + i, (o * p.n + p.index[j]) * p.inner + i);
   return {};
 }
 
@@ -68,11 +92,12 @@ Status run_gather(const Gather& p, Stream) {
 
 Status run_scatter_add(const ScatterAdd& p, Stream) {
   if (!in_range(p)) return kOutOfRange;
+  Sums sums(p.dtype, p.src, p.dst, p.outer * p.n * p.inner);
   for (std::int64_t o = 0; o < p.outer; ++o)
     for (std::int64_t j = 0; j < p.m; ++j)
       for (std::int64_t i = 0; i < p.inner; ++i) {
         const std::int64_t k = (o * p.m + j) * p.inner + i;
-        add_element(p.dtype, p.src, k, p.dst, (o * p.n + p.index[k]) * p.inner + i);
+        sums.add(k, (o * p.n + p.index[k]) * p.inner + i);
       }
   return {};
 }

@@ -15,8 +15,8 @@ class OptimizerOnDevice : public ::testing::TestWithParam<Dtype> {
  protected:
   Dtype dtype_ = GetParam(), computed_ = computed_dtype(dtype_);
 
-  /// A chain of 16 squares (each rounded) and one for the tail, a tree over 256 threads, then f64; the reference's chain
-  /// of n. In units of f64, because the sum is one.
+  /// A chain of 16 squares (each rounded) and one for the tail, a tree over 256 threads, then f64; the reference's
+  /// chain of n. In units of f64, because the sum is one.
   Tolerance norm_tolerance(std::int64_t n) const {
     return {.ulps = (16 + 3 + 5 + 8) * (computed_ == Dtype::f32 ? 0x1p29 : 1) + static_cast<double>(n)};
   }

@@ -349,6 +349,23 @@ TEST(Faults, AFaultNamesItsPlaceAndTheDeviceGoesOn) {
   EXPECT_EQ(x.values()[1], 3);
 }
 
+__global__ void take_row(const int* index, float* p) {
+  if (index[blockIdx.x] < 0) device_fail("the index must not be negative");
+  p[blockIdx.x] = 1;
+}
+
+TEST(Faults, AKernelEndsItselfWithASentence) {
+  Device device;
+  const Buffer<int> index(device, {4, 0, -1, 2});
+  const Buffer<float> x(device, {0, 0, 0, 0});
+  const Stream stream = device.make_stream();
+  const Status status = launch(take_row, dim3(4), dim3(1), 0, stream, index.data(), x.data());
+  EXPECT_EQ(status.code, StatusCode::device_error);
+  EXPECT_EQ(std::string(status.what), "the index must not be negative [block 2,0,0, thread 0,0,0]");
+  EXPECT_EQ(x.values(), (std::vector<float>{1, 1, 0, 0}));
+  ASSERT_TRUE(launch(take_row, dim3(2), dim3(1), 0, stream, index.data(), x.data()).ok());
+}
+
 TEST(Memory, BuffersAreBoundedAndReused) {
   Device device;
   void* first = nullptr;
