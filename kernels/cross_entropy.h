@@ -7,8 +7,10 @@
 namespace sinter::kernels {
 
 /// loss[n] = (1 - e) * (lse[n] - x[n, label[n]]) + e * (lse[n] - mean_c x[n, c]),   lse = log sum_c exp(x[n, c]),
-/// e = label_smoothing; 0 for rows with label == ignore_index. x [rows, classes] contiguous, labels i64 [rows],
-/// loss, lse [rows]. f32, f64. A label outside [0, classes) that is not ignore_index answers invalid_argument.
+/// e = label_smoothing; 0 for rows with label == ignore_index. x [rows, classes] contiguous, of dtype; labels i64
+/// [rows]; loss, lse [rows] of computed_dtype(dtype). The CPU takes f32 and f64, CUDA all four. For a label outside
+/// [0, classes) that is not ignore_index the CPU answers invalid_argument before it writes; on CUDA the kernel stops
+/// itself.
 struct CrossEntropy {
   static constexpr KernelId id = KernelId::cross_entropy;
   Dtype dtype = Dtype::f32;
@@ -22,6 +24,7 @@ struct CrossEntropy {
 };
 
 /// dx[n, c] = dloss[n] * (exp(x - lse) - (1 - e) * [c == label] - e / classes); 0 for ignored rows. Overwrites.
+/// dx is of dtype, dloss of computed_dtype(dtype); wrong labels as above.
 struct CrossEntropyBackward {
   static constexpr KernelId id = KernelId::cross_entropy_backward;
   Dtype dtype = Dtype::f32;
@@ -56,11 +59,13 @@ constexpr Status check_labels(const P& p) {
 
 constexpr Cost cost(const CrossEntropy& p) {
   const double n = static_cast<double>(p.rows * p.classes), size = static_cast<double>(size_of(p.dtype));
-  return {n * size + 8.0 * static_cast<double>(p.rows), 2 * static_cast<double>(p.rows) * size, 4 * n};
+  const double rows = static_cast<double>(p.rows), vector_size = static_cast<double>(size_of(computed_dtype(p.dtype)));
+  return {n * size + 8.0 * rows, 2 * rows * vector_size, 4 * n};
 }
 constexpr Cost cost(const CrossEntropyBackward& p) {
   const double n = static_cast<double>(p.rows * p.classes), size = static_cast<double>(size_of(p.dtype));
-  return {n * size + static_cast<double>(p.rows) * (8.0 + 2 * size), n * size, 4 * n};
+  const double rows = static_cast<double>(p.rows), vector_size = static_cast<double>(size_of(computed_dtype(p.dtype)));
+  return {n * size + rows * (8.0 + 2 * vector_size), n * size, 4 * n};
 }
 
 }  // namespace sinter::kernels

@@ -23,11 +23,11 @@ Status run_cross_entropy(const CrossEntropy& p, Stream) {
     }
     const double lse = max + std::log(sum);
     const bool ignored = p.labels[n] == p.ignore_index;
-    store(p.dtype, p.lse, n, lse);
+    store(computed_dtype(p.dtype), p.lse, n, lse);
     double loss = 0;
     if (!ignored && e < 1) loss += (1 - e) * (lse - x(p.labels[n]));
     if (!ignored && e > 0) loss += e * (lse - mean);
-    store(p.dtype, p.loss, n, loss);
+    store(computed_dtype(p.dtype), p.loss, n, loss);
   }
   return {};
 }
@@ -36,7 +36,8 @@ Status run_cross_entropy_backward(const CrossEntropyBackward& p, Stream) {
   if (const Status status = check_labels(p); !status.ok()) return status;
   const double e = p.label_smoothing;
   for (std::int64_t n = 0; n < p.rows; ++n) {
-    const double dloss = load(p.dtype, p.dloss, n), lse = load(p.dtype, p.lse, n);
+    const Dtype vectors = computed_dtype(p.dtype);
+    const double dloss = load(vectors, p.dloss, n), lse = load(vectors, p.lse, n);
     for (std::int64_t c = 0; c < p.classes; ++c) {
       const double target = (c == p.labels[n] ? 1 - e : 0) + e / static_cast<double>(p.classes);
       const double dx = dloss * (std::exp(load(p.dtype, p.x, n * p.classes + c) - lse) - target);
