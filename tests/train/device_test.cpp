@@ -96,8 +96,8 @@ TEST_F(DeviceTraining, DevicesThatAreNotThereAreRefused) {
 // The program starts with or without a GPU, and says what it takes.
 TEST(DeviceOfTheProgram, IsSaidWithTheReason) {
   const testing::ScratchFolder folder;
-  const testing::ProgramRun run =
-      testing::run_program(SINTER_SST2, {"--max_steps", "1", "--eval_strategy", "no", "--output_dir", "out"}, folder.path());
+  const testing::ProgramRun run = testing::run_program(
+      SINTER_SST2, {"--max_steps", "1", "--eval_strategy", "no", "--output_dir", "out"}, folder.path());
   EXPECT_EQ(run.exit_code, 0) << run.err;
   const std::string why = Runtime::instance().why_unusable(Device::cuda());
   EXPECT_NE(run.out.find(why.empty() ? "device: cuda:0 (" : "; CUDA is not usable: " + why + "\n"), std::string::npos)
