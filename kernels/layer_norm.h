@@ -1,9 +1,10 @@
 // Layer normalisation over the last dimension, alone and with the sum that stands before it in a post-LN encoder.
 //
-// Matrices are of `dtype`; vectors (gamma, beta, bias, mean, rstd, the gradients of columns) of computed_dtype(dtype), that
-// is f32 beside f16 and bf16. The CPU computes f32 and f64, CUDA all four.
+// Matrices are of `dtype`; vectors (gamma, beta, bias, mean, rstd, the gradients of columns) of computed_dtype(dtype),
+// that is f32 beside f16 and bf16. The CPU computes f32 and f64, CUDA all four.
 #pragma once
 
+#include "kernels/base/column_blocks.h"
 #include "kernels/base/dtype.h"
 #include "kernels/base/kernel.h"
 #include "kernels/base/philox.h"
@@ -30,7 +31,7 @@ struct LayerNorm {
 ///   dx = rstd * (g - mean_h(g) - xhat * mean_h(g * xhat))         (overwrites)
 ///   dgamma[h] = sum_n dy * xhat,  dbeta[h] = sum_n dy              (overwrite)
 /// Any of dx, dgamma, dbeta may be null: not computed (dgamma and dbeta: both or neither).
-/// Column sums: fixed blocks of 64 rows, partial sums in the workspace, added in ascending order.
+/// Column sums: fixed blocks of 64 rows, partial sums in the workspace, added in an order that the shape alone decides.
 /// workspace: 2 * ceil(rows / 64) * cols elements of computed_dtype(dtype).
 struct LayerNormBackward {
   static constexpr KernelId id = KernelId::layer_norm_backward;
@@ -47,7 +48,7 @@ struct LayerNormBackward {
   void* workspace = nullptr;
 };
 
-/// z = dropout(x + bias) + residual;  y = LayerNorm(z).   One pass over the row.
+/// z = dropout(x + bias) + residual, rounded to dtype;  y = LayerNorm(z).   One pass over the row.
 /// x, residual, z, y [rows, cols]; bias, gamma, beta [cols]; mean, rstd [rows]; z is an output kept for the backward.
 /// Null z, mean, rstd: not kept.
 /// Dropout decisions after base/philox.h with RowMap `map`; dropout.threshold = 0 turns it off.
@@ -70,8 +71,8 @@ struct BiasDropoutResidualLayerNorm {
 };
 
 /// dz from LayerNorm's backward at z; dresidual = dz; dx = dropout'(dz) (same decisions); dbias[h] = sum_n dx;
-/// dgamma, dbeta as LayerNormBackward. All overwrite. dbias may be null. dx may equal dresidual only without dropout
-/// (then only dresidual is written and dx may be null).
+/// dgamma, dbeta as LayerNormBackward. All overwrite. Any of dbias, dgamma, dbeta may be null. Without dropout dx may
+/// be null or equal dresidual: then only dresidual is written. dx and dbias stem from dz before its rounding to dtype.
 /// workspace: 3 * ceil(rows / 64) * cols elements of computed_dtype(dtype).
 struct BiasDropoutResidualLayerNormBackward {
   static constexpr KernelId id = KernelId::bias_dropout_residual_layer_norm_backward;
@@ -92,9 +93,6 @@ struct BiasDropoutResidualLayerNormBackward {
   void* workspace = nullptr;
 };
 
-/// Rows of one partial column sum; the borders of every column reduction in this family and in bias_gelu.
-inline constexpr std::int64_t kColumnSumRows = 64;
-
 constexpr Status check_rows_cols(std::int64_t rows, std::int64_t cols) {
   if (rows < 0 || cols < 0) return invalid("rows and cols must not be negative");
   if (cols == 0 && rows > 0) return invalid("a row must have at least one element");
@@ -111,7 +109,7 @@ constexpr Status check(const BiasDropoutResidualLayerNorm& p) {
 }
 constexpr Status check(const BiasDropoutResidualLayerNormBackward& p) {
   if (p.dropout.active() && p.dropout.step == nullptr) return invalid("dropout needs the global step");
-  if (p.dropout.active() && (p.dx == nullptr || p.dx == p.dresidual))
+  if (p.dropout.active() && p.rows > 0 && (p.dx == nullptr || p.dx == p.dresidual))
     return invalid("with dropout dx needs its own memory");
   return check_rows_cols(p.rows, p.cols);
 }

@@ -52,6 +52,12 @@ __device__ __forceinline__ void store(T* p, Computed<T> x) {
   *p = narrow<T>(x);
 }
 
+/// What stays of x when it is stored as T.
+template <class T>
+__device__ __forceinline__ Computed<T> rounded(Computed<T> x) {
+  return widen(narrow<T>(x));
+}
+
 /// N elements of T as one value of memory; N * sizeof(T) is 2, 4, 8 or 16.
 template <class T, int N>
 struct alignas(N * sizeof(T)) Pack {
@@ -62,26 +68,37 @@ struct alignas(N * sizeof(T)) Pack {
 template <class T>
 inline constexpr int kVector = static_cast<int>(16 / sizeof(T));
 
-/// N elements at p, which is aligned to N * sizeof(T) bytes, in one access.
+/// N elements at p in one access, or in accesses of 16 bytes where they are more; p is aligned to the size of one
+/// access.
 template <int N, class T>
 __device__ __forceinline__ void load_vector(const T* p, Computed<T> (&x)[N]) {
-  const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(p);
+  constexpr int part = N < kVector<T> ? N : kVector<T>;
+  static_assert(N % part == 0);
 #pragma unroll
-  for (int i = 0; i < N; ++i) x[i] = widen(pack.element[i]);
+  for (int first = 0; first < N; first += part) {
+    const Pack<T, part> pack = *reinterpret_cast<const Pack<T, part>*>(p + first);
+#pragma unroll
+    for (int i = 0; i < part; ++i) x[first + i] = widen(pack.element[i]);
+  }
 }
 template <int N, class T>
 __device__ __forceinline__ void store_vector(T* p, const Computed<T> (&x)[N]) {
-  Pack<T, N> pack;
+  constexpr int part = N < kVector<T> ? N : kVector<T>;
+  static_assert(N % part == 0);
 #pragma unroll
-  for (int i = 0; i < N; ++i) pack.element[i] = narrow<T>(x[i]);
-  *reinterpret_cast<Pack<T, N>*>(p) = pack;
+  for (int first = 0; first < N; first += part) {
+    Pack<T, part> pack;
+#pragma unroll
+    for (int i = 0; i < part; ++i) pack.element[i] = narrow<T>(x[first + i]);
+    *reinterpret_cast<Pack<T, part>*>(p + first) = pack;
+  }
 }
 
-/// True when rows of `cols` elements of T at p can be read and written in accesses of N elements. Null pointers, which
-/// are never accessed, are fine. For launchers, on the host.
+/// True when rows of `cols` elements of T at p can be read and written by load_vector and store_vector of N elements.
+/// Null pointers, which are never accessed, are fine. For launchers, on the host.
 template <int N, class T>
 bool rows_are_aligned(const T* p, std::int64_t cols) {
-  constexpr auto bytes = static_cast<std::uintptr_t>(N * sizeof(T));
+  constexpr auto bytes = static_cast<std::uintptr_t>(N < kVector<T> ? N * sizeof(T) : 16);
   return reinterpret_cast<std::uintptr_t>(p) % bytes == 0 && cols % N == 0;
 }
 

@@ -1,18 +1,16 @@
-// Column sums over rows in the fixed blocks of layer_norm.h: each block's partial sums stand in the workspace, and are
+// Column sums over rows in the fixed blocks of base/column_blocks.h: each block's partial sums stand in the workspace, and are
 // added in ascending order. Tasks are the blocks, so the borders depend on the shape alone.
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/base/column_blocks.h"
 #include "kernels/base/stream.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/vector_loop.h"
-#include "kernels/layer_norm.h"
 
 namespace sinter::kernels::cpu {
-
-inline constexpr std::int64_t column_blocks(std::int64_t rows) { return (rows + kColumnSumRows - 1) / kColumnSumRows; }
 
 /// out[c] = sum over b of partial[b * cols + c], b ascending; 0 without blocks.
 template <class T>

@@ -172,8 +172,10 @@ void residual_block_backward(const BiasDropoutResidualLayerNormBackward& p, cons
   const auto rows = [&]<int R>(std::integral_constant<int, R>, std::int64_t r) {
     T* const out = dz + r * cols;
     T* const undropped = dropout.active() ? nullptr : dbias;
+    T* const copy = dropout.active() || dx == nullptr || dx == dz ? nullptr : dx + r * cols;
     layer_norm_backward_rows<R>(gradient, r, true, [=](int i, std::int64_t c, auto lanes, Vec<T> value) {
       store(out + i * cols + c, value, lanes);
+      if (copy != nullptr) store(copy + i * cols + c, value, lanes);
       add_to(undropped, c, value, lanes);
     });
     if (dropout.active()) drop_rows_backward<R>(dropout, r, cols, dz, dx, dbias);

@@ -1,5 +1,7 @@
 #include "kernels/layer_norm.h"
 
+#include <vector>
+
 #include "kernels/base/families.h"
 #include "kernels/ref/dropout_decision.h"
 #include "kernels/ref/element.h"
@@ -57,26 +59,27 @@ Status run_residual_forward(const BiasDropoutResidualLayerNorm& p, Stream) {
 
 Status run_residual_backward(const BiasDropoutResidualLayerNormBackward& p, Stream) {
   const LayerNormRowsBackward backward{p.dtype, p.cols, p.z, p.mean, p.rstd, p.gamma};
+  std::vector<double> dbias(static_cast<std::size_t>(p.cols));
   for (std::int64_t r = 0; r < p.rows; ++r)
     backward.row(
         r, [&](std::int64_t c) { return load(p.dtype, p.dy, r * p.cols + c); },
         [&](std::int64_t c, double dz) {
           const std::int64_t i = r * p.cols + c;
+          const double dx = dz * dropout_factor(p.dropout, p.map, p.cols, r, c);
           store(p.dtype, p.dresidual, i, dz);
-          if (p.dx != nullptr && p.dx != p.dresidual)
-            store(p.dtype, p.dx, i, dz * dropout_factor(p.dropout, p.map, p.cols, r, c));
+          if (p.dx != nullptr && p.dx != p.dresidual) store(p.dtype, p.dx, i, dx);
+          dbias[static_cast<std::size_t>(c)] += dx;
         });
   for (std::int64_t c = 0; c < p.cols; ++c) {
-    double dgamma = 0, dbeta = 0, dbias = 0;
+    double dgamma = 0, dbeta = 0;
     for (std::int64_t r = 0; r < p.rows; ++r) {
       const double dy = load(p.dtype, p.dy, r * p.cols + c);
       dgamma += dy * backward.xhat(r, c);
       dbeta += dy;
-      dbias += load(p.dtype, p.dresidual, r * p.cols + c) * dropout_factor(p.dropout, p.map, p.cols, r, c);
     }
     if (p.dgamma != nullptr) store(computed_dtype(p.dtype), p.dgamma, c, dgamma);
     if (p.dbeta != nullptr) store(computed_dtype(p.dtype), p.dbeta, c, dbeta);
-    if (p.dbias != nullptr) store(computed_dtype(p.dtype), p.dbias, c, dbias);
+    if (p.dbias != nullptr) store(computed_dtype(p.dtype), p.dbias, c, dbias[static_cast<std::size_t>(c)]);
   }
   return {};
 }

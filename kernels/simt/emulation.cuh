@@ -167,8 +167,14 @@ inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
 inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
+using std::erf;
+using std::erfc;
+using std::exp;
+using std::fma;
+using std::log;
 using std::max;
 using std::min;
+using std::sqrt;
 
 namespace sinter::kernels {
 

@@ -323,6 +323,7 @@ TEST(LayerNormChecks, RefuseWhatTheContractForbids) {
   const DropoutSite site;
   BiasDropoutResidualLayerNormBackward residual;
   residual.dropout = site.dropout(0.1);
+  residual.rows = residual.cols = 1;
   EXPECT_EQ(run(cpu_module(), residual).code, StatusCode::invalid_argument);
 }
 

@@ -94,6 +94,12 @@ std::vector<double> whole_values(std::int64_t n, std::int64_t low, std::int64_t 
   return random_values(n, seed, std::uniform_int_distribution<std::int64_t>(low, high - 1));
 }
 
+std::vector<double> exact_values(std::int64_t n, unsigned seed) {
+  std::vector<double> values = whole_values(n, -64, 64, seed);
+  for (double& value : values) value /= 16;
+  return values;
+}
+
 std::vector<std::byte> any_elements(Dtype dtype, std::int64_t n, unsigned seed) {
   constexpr double kSpecials[] = {NAN, INFINITY, -INFINITY, 0.0, -0.0, 0.5, 1.5, -1.5, 255.5, 3e9, -3e9, 1e19, -1e19,
                                   65519.0, 65520.0, 6e-8, 2.5e-5, 1e30, -0.99};
@@ -146,6 +152,11 @@ void set_pointer(std::vector<std::byte>& params, std::size_t offset, const void*
 
 }  // namespace
 
+void DeviceCaseBase::set_shared(std::vector<std::byte>& params) const {
+  for (const Shared& shared : shared_)
+    std::memcpy(params.data() + shared.offset, params.data() + shared.other, sizeof(void*));
+}
+
 void DeviceCaseBase::run_reference() {
   std::vector<std::byte> params(bytes_);
   std::memcpy(params.data(), params_, bytes_);
@@ -158,6 +169,7 @@ void DeviceCaseBase::run_reference() {
     workspace.resize(find(ref_module(), id_)->workspace(params.data()));
     set_pointer(params, workspace_offset_, workspace.data());
   }
+  set_shared(params);
   expect_ok(run(ref_module(), id_, bytes_, params.data(), {}), "reference");
 }
 
@@ -171,6 +183,7 @@ bool DeviceCaseBase::run_once(const KernelEntry& entry, int variant,
     buffers.push_back(std::make_unique<DeviceBuffer>(operand.before, operand.misalignment));
     set_pointer(params, operand.offset, buffers.back()->data());
   }
+  set_shared(params);
   if (workspace_offset_ != kNone) {
     const std::vector<std::byte> bytes(entry.workspace(params.data()), std::byte{0xff});
     buffers.push_back(std::make_unique<DeviceBuffer>(bytes, 0));

@@ -39,6 +39,10 @@ std::vector<double> normal_values(std::int64_t n, unsigned seed, double mean = 0
 /// Whole numbers of [low, high), the same for the same seed.
 std::vector<double> whole_values(std::int64_t n, std::int64_t low, std::int64_t high, unsigned seed);
 
+/// Random multiples of 1 / 16 in [-4, 4): exact in every dtype, and so are sums of some of them in f32. For inputs of
+/// what is rounded to 16 bits half-way: a last bit of f32 then never decides in which direction.
+std::vector<double> exact_values(std::int64_t n, unsigned seed);
+
 /// n random elements of any dtype as bytes, the same for the same seed: floating ones normal, with some NaN,
 /// infinities, ties and huge values; integers over their whole range; booleans 0 or 1.
 std::vector<std::byte> any_elements(Dtype dtype, std::int64_t n, unsigned seed);
@@ -75,10 +79,16 @@ class DeviceCaseBase {
   Operand& add_bytes(const void* field, Dtype dtype, const std::vector<std::byte>& bytes);
   Operand& add_values(const void* field, Dtype dtype, const std::vector<double>& values);
   Operand& last_operand() { return operands_.back(); }
+  void add_shared(const void* field, const void* other) { shared_.push_back({offset_of(field), offset_of(other)}); }
   void set_workspace(const void* field) { workspace_offset_ = offset_of(field); }
 
  private:
+  struct Shared {
+    std::size_t offset, other;   ///< the pointer at `offset` of the params is that at `other`
+  };
+
   std::size_t offset_of(const void* field) const;
+  void set_shared(std::vector<std::byte>& params) const;
   void check_variants(const std::string& only);
   void run_reference();
   bool run_variant(const KernelEntry& entry, int variant);
@@ -91,6 +101,7 @@ class DeviceCaseBase {
   std::size_t bytes_, workspace_offset_ = kNone;
   std::vector<Operand> operands_;
   std::string stops_with_;         ///< part of the sentence that the kernel must stop with; "": it must not stop
+  std::vector<Shared> shared_;
   std::vector<std::string> ran_;   ///< names of the variants that took the params in the last check
 };
 
@@ -130,6 +141,11 @@ class DeviceCase : public DeviceCaseBase {
     Operand& operand = add(&field, dtype, count);
     operand.is_output = true;
     operand.tolerance = tolerance;
+  }
+  /// `field` points to the memory of the operand `other`.
+  template <class T, class U>
+  void share(T*& field, U*& other) {
+    add_shared(&field, &other);
   }
   /// The last operand begins this many bytes behind an aligned address.
   void misalign(std::size_t bytes) { last_operand().misalignment = bytes; }
