@@ -50,7 +50,8 @@ step() {  # name, command ...
 
 programs() {  # preset
   local preset=$1 program
-  for program in build/"$preset"/bin/test_*; do
+  for program in build/"$preset"/bin/test_* build/"$preset"/bin/checked/test_*; do
+    [ -e "$program" ] || continue   # there is no race checker in this build
     local name
     name=$preset-$(basename "$program")
     step "$name" "$program" --gtest_brief=1 "--gtest_output=json:$results/$name.json"

@@ -25,6 +25,9 @@ Tensors fresh_leaves(Inputs inputs) {
         fail(ErrorCode::usage, "gradcheck needs f64 inputs, one is ", name(input.dtype()));
       leaf.set_requires_grad();
     }
+    if (!leaf.device().is_cpu())
+      fail(ErrorCode::usage, "gradcheck perturbs inputs on the CPU, one is on ", leaf.device().str(),
+           "; move them inside the function");
     leaves.push_back(leaf);
   }
   return leaves;

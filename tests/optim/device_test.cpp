@@ -1,4 +1,4 @@
-// Optimizers whose parameters are on the emulated device, against the CPU.
+// Optimizers whose parameters are on another device, against the CPU.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,17 +11,19 @@
 #include "optim/adamw.h"
 #include "optim/clip.h"
 #include "optim/sgd.h"
-#include "tests/core/emulated_device.h"
+#include "tests/core/other_devices.h"
 
 namespace sinter {
 namespace {
 
-class DeviceOptimizer : public ::testing::Test {
+class DeviceOptimizer : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
-    if (const std::string why = testing::why_not_emulated(); !why.empty()) GTEST_SKIP() << why;
+    if (const std::string why = testing::why_not_on(GetParam()); !why.empty()) GTEST_SKIP() << why;
   }
 };
+
+SINTER_ON_OTHER_DEVICES(DeviceOptimizer);
 
 struct Outcome {
   std::vector<double> values, norms;
@@ -53,33 +55,33 @@ Outcome train_on(Device device, const MakeOptimizer& make) {
   return outcome;
 }
 
-void expect_follows_the_cpu(const MakeOptimizer& make) {
-  const Outcome here = train_on(Device::cpu(), make), there = train_on(Device::simt(), make);
+void expect_follows_the_cpu(Device device, const MakeOptimizer& make) {
+  const Outcome here = train_on(Device::cpu(), make), there = train_on(device, make);
   ASSERT_EQ(there.values.size(), here.values.size());
   // Three steps of some ten roundings each, and a norm over 5,000 squares whose sum is taken in another order.
   constexpr double kUnit = 0x1p-53;
   for (std::size_t i = 0; i < here.values.size(); ++i) ASSERT_NEAR(there.values[i], here.values[i], 100 * kUnit) << i;
   for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(there.norms[i] / here.norms[i], 1, 5000 * kUnit);
-  EXPECT_EQ(train_on(Device::simt(), make).values, there.values);
+  EXPECT_EQ(train_on(device, make).values, there.values);
 }
 
-TEST_F(DeviceOptimizer, AdamWFollowsTheCpu) {
-  expect_follows_the_cpu([](std::vector<optim::ParameterGroup> groups) {
+TEST_P(DeviceOptimizer, AdamWFollowsTheCpu) {
+  expect_follows_the_cpu(GetParam(), [](std::vector<optim::ParameterGroup> groups) {
     return std::make_unique<optim::AdamW>(std::move(groups), optim::AdamWOptions{.lr = 0.01});
   });
 }
 
-TEST_F(DeviceOptimizer, SgdFollowsTheCpu) {
-  expect_follows_the_cpu([](std::vector<optim::ParameterGroup> groups) {
+TEST_P(DeviceOptimizer, SgdFollowsTheCpu) {
+  expect_follows_the_cpu(GetParam(), [](std::vector<optim::ParameterGroup> groups) {
     return std::make_unique<optim::Sgd>(std::move(groups), optim::SgdOptions{.lr = 0.01, .momentum = 0.9});
   });
 }
 
-TEST_F(DeviceOptimizer, ANormThatIsNotFiniteIsSeen) {
-  Tensor x = Tensor::ones({5000}, {Dtype::f32, Device::simt()});
+TEST_P(DeviceOptimizer, ANormThatIsNotFiniteIsSeen) {
+  Tensor x = Tensor::ones({5000}, {Dtype::f32, GetParam()});
   FlatParameters flat = FlatParameters::adopt({{{"x", x.set_requires_grad()}}});
   flat.zero_grad();
-  x.backward(Tensor::full({5000}, HUGE_VAL, {Dtype::f32, Device::simt()}));
+  x.backward(Tensor::full({5000}, HUGE_VAL, {Dtype::f32, GetParam()}));
   EXPECT_TRUE(optim::clip_grad_norm(flat, 1).nonfinite);
 }
 

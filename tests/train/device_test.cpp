@@ -1,10 +1,10 @@
-// The Trainer on the emulated device follows the CPU.
+// The Trainer on another device follows the CPU.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "core/runtime/runtime.h"
-#include "tests/core/emulated_device.h"
+#include "tests/core/other_devices.h"
 #include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 #include "tests/train/program.h"
@@ -13,11 +13,11 @@
 namespace sinter::train {
 namespace {
 
-class DeviceTraining : public TrainerFixture {
+class DeviceTraining : public TrainerFixture, public ::testing::WithParamInterface<Device> {
  protected:
   void SetUp() override {
     TrainerFixture::SetUp();
-    if (const std::string why = testing::why_not_emulated(); !why.empty()) GTEST_SKIP() << why;
+    if (const std::string why = testing::why_not_on(GetParam()); !why.empty()) GTEST_SKIP() << why;
   }
 
   /// A BERT of one layer with dropout; about 60 tokens a step in arguments_on().
@@ -50,12 +50,15 @@ class DeviceTraining : public TrainerFixture {
   }
 };
 
+SINTER_ON_OTHER_DEVICES(DeviceTraining);
+
 // Every step's rounding differs in the last bits, and Adam's quotient m / sqrt(v) can turn a difference in the last bit
 // of a gradient near 0 into a difference of 2 lr in a weight; 50 steps of 1e-3 stay far below the loss's own movement.
-TEST_F(DeviceTraining, FollowsTheCpusLossCurve) {
+TEST_P(DeviceTraining, FollowsTheCpusLossCurve) {
   constexpr std::int64_t kSteps = 50;
   const Bert on_cpu = tiny(), on_device = tiny();
-  Trainer cpu(parts(on_cpu, arguments_on("cpu", kSteps))), device(parts(on_device, arguments_on("simt:0", kSteps)));
+  Trainer cpu(parts(on_cpu, arguments_on("cpu", kSteps)));
+  Trainer device(parts(on_device, arguments_on(GetParam().str(), kSteps)));
   cpu.train();
   device.train();
   const std::vector<double> expected = losses(cpu), found = losses(device);
@@ -68,17 +71,17 @@ TEST_F(DeviceTraining, FollowsTheCpusLossCurve) {
     EXPECT_NEAR(found[i], expected[i], 1e-3) << "step " << i;
   }
   RecordProperty("largest_difference", std::to_string(worst));
-  EXPECT_EQ(on_device->named_parameters()[0].tensor.device(), Device::simt());
+  EXPECT_EQ(on_device->named_parameters()[0].tensor.device(), GetParam());
   EXPECT_NEAR(device.evaluate().at("eval_loss"), cpu.evaluate().at("eval_loss"), 1e-3);
 }
 
-TEST_F(DeviceTraining, RepeatsItselfAndResumes) {
+TEST_P(DeviceTraining, RepeatsItselfAndResumes) {
   const auto run = [&](const Bert& model, const TrainingArguments& args, const std::optional<std::string>& from) {
     Trainer trainer(parts(model, args));
     trainer.train(from);
     return weights(*model);
   };
-  TrainingArguments args = arguments_on("simt:1", 8);
+  TrainingArguments args = arguments_on(testing::second(GetParam()).str(), 8);
   const Bert first = tiny();
   const std::vector<float> once = run(first, args, std::nullopt);
   args.output_dir += "-saved";
@@ -88,9 +91,10 @@ TEST_F(DeviceTraining, RepeatsItselfAndResumes) {
   EXPECT_EQ(run(tiny(), args, args.output_dir + "/checkpoint-5"), once);
 }
 
-TEST_F(DeviceTraining, DevicesThatAreNotThereAreRefused) {
-  testing::expect_error([&] { Trainer(parts(tiny(), arguments_on("simt:99", 1))); }, ErrorCode::not_found,
-                        "device simt:99 is not usable: they have the numbers 0 to 3; use --device cpu");
+TEST_P(DeviceTraining, DevicesThatAreNotThereAreRefused) {
+  const std::string device = GetParam().type() == DeviceType::cuda ? "cuda:99" : "simt:99";
+  testing::expect_error([&] { Trainer(parts(tiny(), arguments_on(device, 1))); }, ErrorCode::not_found,
+                        "device " + device + " is not usable: the");
 }
 
 // The program starts with or without a GPU, and says what it takes.

@@ -1,0 +1,38 @@
+// The devices, beside the CPU, that tests of core and of what stands on it run on.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/runtime/runtime.h"
+
+namespace sinter::testing {
+
+/// Why tests that need all kernels cannot run on `device`: it is not usable, or lacks one. "" where they can.
+inline std::string why_not_on(Device device) {
+  if (const std::string why = Runtime::instance().why_unusable(device); !why.empty())
+    return device.str() + " is not usable: " + why;
+  const kernels::BackendModule& backend = Runtime::instance().backend(device);
+  for (int id = 0; id < kernels::kKernelCount; ++id)
+    if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
+      return device.str() + " has no kernel " + kernels::name(kernel) + " yet";
+  return "";
+}
+
+/// The second device of the same type; the device itself where it is the only one.
+inline Device second(Device device) {
+  if (Runtime::instance().device_count(device.type()) < 2) return device;
+  return device.type() == DeviceType::cuda ? Device::cuda(1) : Device::simt(1);
+}
+
+inline std::string name_of(const ::testing::TestParamInfo<Device>& tested) {
+  return tested.param.type() == DeviceType::cuda ? "cuda" : "simt";
+}
+
+/// Runs the TEST_Ps of a fixture once on the emulated device and once on a GPU.
+#define SINTER_ON_OTHER_DEVICES(Fixture)                                                                 \
+  INSTANTIATE_TEST_SUITE_P(Devices, Fixture, ::testing::Values(::sinter::Device::simt(), ::sinter::Device::cuda()), \
+                           ::sinter::testing::name_of)
+
+}  // namespace sinter::testing
