@@ -99,7 +99,7 @@ sanitizer() {  # tool, filter of the tests
 export -f sanitizer
 export bin results
 
-# The losses of 50 steps with dropout follow the CPU's: both draw the same masks, and differ by the rounding of f32 sums.
+# The losses of 50 steps with dropout follow the CPU's: both draw the same masks, and sums in f32 round differently.
 losses() {  # device
   "$bin/sst2" --device "$1" --max_steps 50 --logging_steps 1 --eval_strategy no --save_strategy no \
     --output_dir "$results/losses-$BASHPID" | grep -o "^{'loss': [0-9.]*" | grep -o "[0-9.]*$"
