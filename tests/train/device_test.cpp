@@ -1,7 +1,7 @@
 // The Trainer on another device follows the CPU.
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "core/runtime/runtime.h"
 #include "tests/core/other_devices.h"
@@ -52,8 +52,9 @@ class DeviceTraining : public TrainerFixture, public ::testing::WithParamInterfa
 
 SINTER_ON_OTHER_DEVICES(DeviceTraining);
 
-// Every step's rounding differs in the last bits, and Adam's quotient m / sqrt(v) can turn a difference in the last bit
-// of a gradient near 0 into a difference of 2 lr in a weight; 50 steps of 1e-3 stay far below the loss's own movement.
+// Sums are taken in another order, so losses near 0.7 differ by an ulp of f32 or two; the emulated device is allowed 32
+// over the 50 steps (2 were seen). A GPU also fuses products into sums and has its own exp and erf, in every layer, and
+// Adam's quotient m / sqrt(v) can turn a last bit of a gradient near 0 into 2 lr of a weight.
 TEST_P(DeviceTraining, FollowsTheCpusLossCurve) {
   constexpr std::int64_t kSteps = 50;
   const Bert on_cpu = tiny(), on_device = tiny();
@@ -64,15 +65,12 @@ TEST_P(DeviceTraining, FollowsTheCpusLossCurve) {
   const std::vector<double> expected = losses(cpu), found = losses(device);
   ASSERT_EQ(expected.size(), static_cast<std::size_t>(kSteps));
   ASSERT_EQ(found.size(), expected.size());
-  EXPECT_NEAR(found[0], expected[0], 1e-6);
-  double worst = 0;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    worst = std::max(worst, std::abs(found[i] - expected[i]));
-    EXPECT_NEAR(found[i], expected[i], 1e-3) << "step " << i;
-  }
-  RecordProperty("largest_difference", std::to_string(worst));
+  const double allowed = GetParam() == Device::simt() ? 32 * 0x1p-24 : 1e-3;
+  for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], allowed) << "step " << i;
+  const auto [least, most] = std::minmax_element(expected.begin(), expected.end());
+  EXPECT_GT(*most - *least, 10 * allowed);   // it is a curve
   EXPECT_EQ(on_device->named_parameters()[0].tensor.device(), GetParam());
-  EXPECT_NEAR(device.evaluate().at("eval_loss"), cpu.evaluate().at("eval_loss"), 1e-3);
+  EXPECT_NEAR(device.evaluate().at("eval_loss"), cpu.evaluate().at("eval_loss"), allowed);
 }
 
 TEST_P(DeviceTraining, RepeatsItselfAndResumes) {
