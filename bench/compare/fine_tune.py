@@ -57,7 +57,8 @@ def run_sinter(options, threads, scratch, extra=()):
                "--output_dir", out, "--overwrite_output_dir", "--max_train_samples", options.samples,
                "--per_device_train_batch_size", 16, "--num_train_epochs", 1, "--learning_rate", 2e-5,
                "--weight_decay", 0.01, "--lr_scheduler_type", "linear", "--warmup_ratio", 0, "--eval_strategy", "no",
-               "--save_strategy", "no", "--logging_first_step", "--num_threads", threads, "--disable_tqdm", *extra]
+               "--save_strategy", "no", "--logging_first_step", "--num_threads", threads, "--use_cpu",
+               "--disable_tqdm", *extra]
     _, memory, seconds = run([str(part) for part in command], scratch, marker="{'loss'")
     metrics = json.loads((out / "all_results.json").read_text())
     shutil.rmtree(out)

@@ -88,7 +88,7 @@ def train_sinter(sst2, model_folder, data_dir, steps, threads, out):
     arguments = COMMON | {"model_name_or_path": model_folder, "data_dir": data_dir, "output_dir": out,
                           "max_steps": steps or -1, "train_sampling_strategy": "sequential", "eval_strategy": "no",
                           "save_strategy": "no", "num_threads": threads}
-    command = [sst2, "--do_train", "--do_predict", "--disable_tqdm"]
+    command = [sst2, "--do_train", "--do_predict", "--disable_tqdm", "--use_cpu"]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
