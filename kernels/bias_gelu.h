@@ -1,4 +1,5 @@
-// Bias and the exact (erf) GELU of a feed-forward layer.
+// Bias and the exact (erf) GELU of a feed-forward layer. x, y and their gradients are of `dtype`, bias and dbias of
+// computed_dtype(dtype). The CPU computes f32 and f64, CUDA also f16 and bf16.
 #pragma once
 
 #include "kernels/base/dtype.h"
@@ -7,8 +8,8 @@
 
 namespace sinter::kernels {
 
-/// u = x + bias;  y = u * (1 + erf(u / sqrt 2)) / 2.   x, y [rows, cols], bias [cols] or null. f32, f64; y may equal x.
-/// Relative error against fp64 below 1e-6 of max(|u|, 1) in f32.
+/// u = x + bias;  y = u * (1 + erf(u / sqrt 2)) / 2.   x, y [rows, cols], bias [cols] or null; y may equal x.
+/// Error against fp64 below 1e-6 of max(|u|, 1) in f32.
 struct BiasGelu {
   static constexpr KernelId id = KernelId::bias_gelu;
   Dtype dtype = Dtype::f32;
@@ -19,7 +20,8 @@ struct BiasGelu {
 };
 
 /// dx = dy * (Phi(u) + u * phi(u)),  dbias[h] = sum_n dx (null: not computed). Overwrite; dx may equal dy.
-/// Column sums as in layer_norm.h; workspace: ceil(rows / 64) * cols elements when dbias is asked for.
+/// dbias takes dx before its rounding to dtype. Column sums as in layer_norm.h; workspace: ceil(rows / 64) * cols
+/// elements of computed_dtype(dtype) when dbias is asked for.
 struct BiasGeluBackward {
   static constexpr KernelId id = KernelId::bias_gelu_backward;
   Dtype dtype = Dtype::f32;

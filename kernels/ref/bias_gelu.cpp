@@ -17,7 +17,7 @@ Status check_dtype(const P& p) {
 
 template <class P>
 double biased(const P& p, std::int64_t r, std::int64_t c) {
-  return load(p.dtype, p.x, r * p.cols + c) + (p.bias == nullptr ? 0 : load(p.dtype, p.bias, c));
+  return load(p.dtype, p.x, r * p.cols + c) + (p.bias == nullptr ? 0 : load(computed_dtype(p.dtype), p.bias, c));
 }
 
 /// Cumulative distribution function of the normal distribution; erfc keeps the relative accuracy of its lower tail.
@@ -43,7 +43,7 @@ Status run_backward(const BiasGeluBackward& p, Stream) {
       store(p.dtype, p.dx, r * p.cols + c, dx);
       dbias += dx;
     }
-    if (p.dbias != nullptr) store(p.dtype, p.dbias, c, dbias);
+    if (p.dbias != nullptr) store(computed_dtype(p.dtype), p.dbias, c, dbias);
   }
   return {};
 }
