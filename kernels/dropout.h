@@ -9,7 +9,7 @@
 namespace sinter::kernels {
 
 /// y = keep(r, c) ? x * scale : 0.   x, y [rows, cols] contiguous; y may equal x. Its own backward (dx from dy).
-/// f32, f64. The threshold may be 0: then a copy.
+/// The CPU computes f32 and f64, CUDA also f16 and bf16. The threshold may be 0: then a copy.
 struct Dropout {
   static constexpr KernelId id = KernelId::dropout;
   Dtype dtype = Dtype::f32;
