@@ -8,7 +8,8 @@ namespace sinter::kernels {
 
 /// log = false: y[r, c] = exp(x[r, c] - max_r) / sum_c exp(x[r, c] - max_r)
 /// log = true:  y[r, c] = x[r, c] - max_r - log sum_c exp(x[r, c] - max_r)
-/// x, y contiguous [rows, cols], cols >= 1; y may equal x. f32, f64. A row's bits depend on that row alone.
+/// x, y contiguous [rows, cols], cols >= 1; y may equal x. A row's bits depend on that row alone. The CPU computes
+/// f32 and f64, CUDA also f16 and bf16.
 /// A row of -inf gives NaN, as the formula does.
 struct Softmax {
   static constexpr KernelId id = KernelId::softmax;
