@@ -48,8 +48,9 @@ struct Devices {
   std::mutex lock;
   std::map<int, std::unique_ptr<Device>> by_index;
 
+  /// Never destroyed: a program's last tensor may be freed after every static of this library.
   static Devices& all() {
-    static Devices devices;
+    static Devices& devices = *new Devices();
     return devices;
   }
 };
