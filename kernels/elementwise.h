@@ -27,7 +27,8 @@ enum class BinaryOp : std::uint8_t {
 constexpr bool is_comparison(BinaryOp op) { return op >= BinaryOp::eq && op <= BinaryOp::ge; }
 
 /// out[i] = op(in[i]); out is contiguous over `extents`.
-/// dtypes: f32, f64 for every op but logical_not; i64, i32 for neg, abs, add_scalar, mul_scalar (alpha truncated).
+/// dtypes: f32, f64 (on devices also f16, bf16, computed in f32) for every op but logical_not; i64, i32 for neg, abs,
+/// add_scalar, mul_scalar. alpha is rounded to computed_dtype(dtype), truncated and saturated for integers.
 /// erf to 1 ulp-level accuracy of the dtype (f32: 4 ulp), tanh likewise. In-place (out == in, contiguous) is allowed.
 struct Unary {
   static constexpr KernelId id = KernelId::unary;
@@ -41,8 +42,9 @@ struct Unary {
 };
 
 /// out[i] = a[i] op b[i]; out is contiguous over `extents`; a 0 stride broadcasts.
-/// dtypes: f32, f64, i64, i32 for arithmetic (integer division truncates; by zero gives 0); every dtype for comparisons
-/// (f16 and bf16 compare as floats); boolean for logical ops. out may equal a or b when that one is contiguous.
+/// dtypes: f32, f64 (on devices also f16, bf16, computed in f32), i64, i32 for arithmetic (integers wrap; integer
+/// division truncates; by zero gives 0); every dtype for comparisons (f16 and bf16 compare as floats); boolean for
+/// logical ops. out may equal a or b when that one is contiguous.
 struct Binary {
   static constexpr KernelId id = KernelId::binary;
   BinaryOp op = BinaryOp::add;

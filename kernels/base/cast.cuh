@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/base/on_device.h"
 #include "kernels/base/vec.cuh"
 
 namespace sinter::kernels {
@@ -12,7 +13,7 @@ namespace sinter::kernels {
 /// Truncates toward zero, saturates, NaN gives 0. Not left to the device's own conversion, which makes the smallest
 /// 64-bit integer of NaN.
 template <class To, class From>
-__device__ __forceinline__ To to_integer(From x) {
+SINTER_HOST_DEVICE inline To to_integer(From x) {
   constexpr From low = static_cast<From>(std::numeric_limits<To>::min());
   constexpr From above = static_cast<From>(std::numeric_limits<To>::max() / 2 + 1) * 2;
   if (x != x) return 0;

@@ -86,8 +86,9 @@ bool compare(BinaryOp op, T a, T b) {
   }
 }
 
-/// alpha as the dtype sees it.
+/// alpha as the arithmetic of the dtype sees it.
 double rounded(Dtype dtype, double alpha) {
+  dtype = computed_dtype(dtype);
   double storage = 0;
   store(dtype, &storage, 0, alpha);
   return load(dtype, &storage, 0);

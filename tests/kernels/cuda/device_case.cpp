@@ -241,7 +241,10 @@ void DeviceCaseBase::compare(std::size_t number, const std::vector<std::byte>& a
     const double e = ref::load(operand.dtype, operand.expected.data(), i);
     if (std::isfinite(e)) largest = std::max(largest, std::abs(e));
   }
-  const double allowed = operand.tolerance.ulps * unit_roundoff(computed) * largest;
+  const auto allowed_at = [&](double e) {
+    const double scale = operand.tolerance.each ? std::max(operand.tolerance.floor, std::abs(e)) : largest;
+    return operand.tolerance.ulps * unit_roundoff(computed) * scale;
+  };
   const auto size = static_cast<std::int64_t>(size_of(operand.dtype));
   double worst = 0;
   std::int64_t at = -1;
@@ -256,7 +259,7 @@ void DeviceCaseBase::compare(std::size_t number, const std::vector<std::byte>& a
       at = i;
       break;
     }
-    double beyond = std::abs(a - e) - allowed;
+    double beyond = std::abs(a - e) - allowed_at(e);
     if (rounded_again && operand.tolerance.ulps > 0)
       beyond -= 2 * unit_roundoff(operand.dtype) * std::abs(e) + (operand.dtype == Dtype::f16 ? 0x1p-24 : 0);
     if (std::isnan(beyond)) beyond = HUGE_VAL;
@@ -268,7 +271,8 @@ void DeviceCaseBase::compare(std::size_t number, const std::vector<std::byte>& a
   if (at < 0) return;
   ADD_FAILURE() << "operand " << number << " (" << name(operand.dtype) << "), element " << at << " of "
                 << operand.count << " is " << ref::load(operand.dtype, actual.data(), at) << ", expected "
-                << ref::load(operand.dtype, operand.expected.data(), at) << " +- " << allowed;
+                << ref::load(operand.dtype, operand.expected.data(), at) << " +- "
+                << allowed_at(ref::load(operand.dtype, operand.expected.data(), at));
 }
 
 /// `only`: the name of the one variant to run, "" for all.

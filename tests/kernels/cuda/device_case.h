@@ -32,6 +32,7 @@ namespace sinter::kernels::testing {
 struct Tolerance {
   double ulps = 0;
   double floor = 1e-30;
+  bool each = false;   ///< relative to each element instead of the largest one
 };
 
 /// Normal random numbers, the same for the same seed.
