@@ -12,9 +12,12 @@ enum class ReduceOp : std::uint8_t { sum, max, min, count_ };
 
 /// out = op over the dimensions of `in` whose bit is set in `reduced` (bit d = dimension d). out is contiguous over the
 /// other dimensions, in their order. Sum of nothing is 0; max and min of nothing are refused. NaN wins in max and min.
-/// dtypes: f32, f64, i64, i32; sum of boolean counts into i64 (`out` is i64 then).
+/// dtypes: f32, f64 (on devices also f16, bf16, accumulated in f32), i64, i32 (sums wrap); sum of boolean counts into
+/// i64 (`out` is i64 then).
 /// Deterministic: each output is a fixed tree over fixed blocks of its inputs, taken in row-major order of the reduced
-/// dimensions; the tree depends on the number of inputs only, never on threads or on the other outputs.
+/// dimensions; the tree depends on the number of inputs only, never on threads or on the other outputs. On devices it
+/// also depends on the variant, which is selected by shape and strides.
+/// Workspace: none on the CPU; on devices the results of the blocks of each output, where it has several.
 struct Reduce {
   static constexpr KernelId id = KernelId::reduce;
   ReduceOp op = ReduceOp::sum;
@@ -24,10 +27,11 @@ struct Reduce {
   std::uint32_t reduced = 0;
   const void* in = nullptr;
   void* out = nullptr;
+  void* workspace = nullptr;
 };
 
 /// out[o, i] (i64) = index along the middle dimension of the largest in[o, :, i]; the first one among equals; NaN wins.
-/// in is contiguous [outer, n, inner], n >= 1. dtypes: f32, f64, i64, i32.
+/// in is contiguous [outer, n, inner], n >= 1. dtypes: f32, f64 (on devices also f16, bf16), i64, i32.
 struct ArgReduce {
   static constexpr KernelId id = KernelId::arg_reduce;
   Dtype dtype = Dtype::f32;

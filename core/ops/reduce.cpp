@@ -35,7 +35,7 @@ Tensor launch_reduce(ReduceOp op, const char* op_name, const Tensor& x, const Re
     if ((attrs.reduced >> d & 1u) == 0) shape.push_back(x.size(d));
   const Dtype dtype = x.dtype() == Dtype::boolean && op == ReduceOp::sum ? Dtype::i64 : x.dtype();
   Tensor out = Tensor::empty(shape, {dtype, x.device()});
-  const kernels::Reduce params{
+  kernels::Reduce params{
       .op = op,
       .dtype = x.dtype(),
       .extents = x.shape().extents(),
@@ -44,7 +44,11 @@ Tensor launch_reduce(ReduceOp op, const char* op_name, const Tensor& x, const Re
       .in = x.data(),
       .out = out.data(),
   };
-  Runtime::instance().launch(x.device(), params, op_name);
+  Runtime& runtime = Runtime::instance();
+  const auto bytes = static_cast<std::int64_t>(runtime.workspace(x.device(), params));
+  const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, x.device()});
+  params.workspace = workspace.data();
+  runtime.launch(x.device(), params, op_name);
   return attrs.keepdim ? out.reshape(kept_shape(attrs)) : out;
 }
 

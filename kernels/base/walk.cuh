@@ -45,7 +45,8 @@ struct Walk {
   explicit Walk(const LoopNest<N>& nest) : rank(nest.rank), count(static_cast<Index>(nest.count())) {
     for (int i = 0; i < rank; ++i) {
       const int d = rank - 1 - i;
-      if (d > 0) size[i] = Divisor<Index>(nest.size[d]);   // nobody divides by the outermost one
+      // Nobody divides by the outermost size, nor in an empty nest, whose sizes may be 0.
+      if (d > 0 && count > 0) size[i] = Divisor<Index>(nest.size[d]);
       for (int k = 0; k < N; ++k) step[k][i] = nest.step[k][d];
     }
   }
