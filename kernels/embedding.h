@@ -1,5 +1,9 @@
 // BERT's embedding layer: three table rows summed, normalised and dropped out in one pass, and its backward.
 // A plain embedding lookup is IndexSelect, its backward IndexAdd (gather.h).
+//
+// Matrices (tables and their gradients too) are of `dtype`; vectors (gamma, beta, mean, rstd, dgamma, dbeta) of
+// computed_dtype(dtype). The CPU computes f32 and f64, CUDA all four. For an index out of range the CPU answers
+// invalid_argument before anything is written; on CUDA the kernel stops itself.
 #pragma once
 
 #include "kernels/base/dtype.h"
@@ -9,11 +13,10 @@
 
 namespace sinter::kernels {
 
-/// z = (word[ids[t]] + type[type_ids[t]]) + position[position_ids[t]]   (summed in this order)
+/// z = (word[ids[t]] + type[type_ids[t]]) + position[position_ids[t]]   (summed in this order, rounded to dtype)
 /// y = dropout(LayerNorm(z))
 /// ids, type_ids, position_ids i64 [tokens]; tables [vocab, cols], [types, cols], [positions, cols]; z, y [tokens,
-/// cols]; mean, rstd [tokens]. z is an output kept for the backward; null z, mean, rstd: not kept. f32, f64. An index
-/// out of range answers invalid_argument before anything is written.
+/// cols]; mean, rstd [tokens]. z is an output kept for the backward; null z, mean, rstd: not kept.
 struct EmbeddingLayerNorm {
   static constexpr KernelId id = KernelId::embedding_layer_norm;
   Dtype dtype = Dtype::f32;
@@ -39,9 +42,9 @@ struct EmbeddingLayerNorm {
 /// dz from dropout's and LayerNorm's backward, then for each table row the sum of its tokens' dz in ascending token
 /// order: dword[ids[t]] += dz[t] (not for ids[t] == padding_idx), dtype[...] += dz[t], dposition[...] += dz[t].
 /// The table gradients accumulate (+=) into zeroed or earlier sums, and rows without tokens are not touched;
-/// dgamma, dbeta overwrite (null: both not computed). A null table gradient is not computed. An index out of range
-/// answers invalid_argument before anything is written.
-/// workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements.
+/// dgamma, dbeta overwrite (null: both not computed). A null table gradient is not computed. Sums are kept in
+/// computed_dtype(dtype) and rounded once.
+/// workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements of computed_dtype(dtype).
 struct EmbeddingLayerNormBackward {
   static constexpr KernelId id = KernelId::embedding_layer_norm_backward;
   Dtype dtype = Dtype::f32;

@@ -1,7 +1,7 @@
 #include "kernels/gather.h"
 
 #include "kernels/base/by_dtype.cuh"
-#include "kernels/base/collective.cuh"
+#include "kernels/base/equal_rows.cuh"
 #include "kernels/base/families.h"
 #include "kernels/base/grid.cuh"
 #include "kernels/base/vec.cuh"
@@ -167,37 +167,6 @@ int choose_gather(const Gather& p) { return takes_vectors(p) ? 1 : 0; }
 
 // --- Sums ---
 
-/// What sums of elements stored as T are kept in: integers wrap.
-template <class T>
-struct Summed {
-  using type = Computed<T>;
-};
-template <>
-struct Summed<std::int64_t> {
-  using type = std::uint64_t;
-};
-template <>
-struct Summed<std::int32_t> {
-  using type = std::uint32_t;
-};
-template <class T>
-using Sum = typename Summed<T>::type;
-
-template <class T>
-__device__ __forceinline__ Sum<T> to_sum(T x) {
-  if constexpr (std::is_integral_v<T>)
-    return static_cast<Sum<T>>(x);
-  else
-    return widen(x);
-}
-template <class T>
-__device__ __forceinline__ T from_sum(Sum<T> x) {
-  if constexpr (std::is_integral_v<T>)
-    return static_cast<T>(x);
-  else
-    return narrow<T>(x);
-}
-
 /// fn(Type<T>{}) for a dtype that can be added; unsupported for any other.
 template <class Fn>
 Status by_number(Dtype dtype, Fn&& fn) {
@@ -248,15 +217,6 @@ Status scatter_add_by_column(const ScatterAdd& p, Stream stream) { return launch
 
 // --- IndexAdd by rows: the warp of the first row with an index adds up all rows that have it ---
 
-/// Whether some index[e], e < j, equals `wanted`. The warp looks at 32 of them at a time.
-__device__ __forceinline__ bool stands_before(const std::int64_t* index, std::int64_t j, std::int64_t wanted,
-                                              unsigned lane) {
-  bool found = false;
-  for (std::int64_t e = 0; e < j && !found; e += kWarp)
-    found = __any_sync(kWholeWarp, e + lane < j && index[e + lane] == wanted) != 0;
-  return found;
-}
-
 template <class T, int width>
 __global__ void __launch_bounds__(kThreads, 1)
     add_rows(Sizes s, std::int64_t skip, const T* src, const std::int64_t* index, T* dst) {
@@ -269,7 +229,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const std::int64_t place = index[j];
     if (skip != -1 && place == skip) continue;   // the same for the whole warp, as what follows
     checked(place, s.n);
-    if (stands_before(index, j, place, lane)) continue;
+    if (stands_before(index, j, place)) continue;
     auto* const to = reinterpret_cast<Pack<T, width>*>(dst + (o * s.n + place) * s.inner + column);
     const bool mine = column < s.inner;
     Pack<T, width> pack = {};
@@ -277,16 +237,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     Sum<T> sum[width];
 #pragma unroll
     for (int w = 0; w < width; ++w) sum[w] = to_sum(pack.element[w]);
-    for (std::int64_t e = j; e < s.m; e += kWarp) {
-      unsigned equal = __ballot_sync(kWholeWarp, e + lane < s.m && index[e + lane] == place);
-      for (; equal != 0; equal &= equal - 1) {
-        const std::int64_t row = e + __ffs(static_cast<int>(equal)) - 1;
-        if (!mine) continue;
-        pack = *reinterpret_cast<const Pack<T, width>*>(src + (o * s.m + row) * s.inner + column);
-#pragma unroll
-        for (int w = 0; w < width; ++w) sum[w] += to_sum(pack.element[w]);
-      }
-    }
+    add_equal_rows(index, j, s.m, place, src + o * s.m * s.inner + column, s.inner, mine, sum);
 #pragma unroll
     for (int w = 0; w < width; ++w) pack.element[w] = from_sum<T>(sum[w]);
     if (mine) *to = pack;

@@ -55,7 +55,7 @@ void accumulate(const EmbeddingLayerNormBackward& p, void* table, const std::int
     for (std::int64_t c = 0; c < p.cols; ++c) {
       double sum = load(p.dtype, table, indices[t] * p.cols + c);
       for (std::int64_t later = t; later < p.tokens; ++later)
-        if (indices[later] == indices[t]) sum += load(p.dtype, p.workspace, later * p.cols + c);
+        if (indices[later] == indices[t]) sum += load(computed_dtype(p.dtype), p.workspace, later * p.cols + c);
       store(p.dtype, table, indices[t] * p.cols + c, sum);
     }
   }
@@ -70,7 +70,7 @@ Status run_backward(const EmbeddingLayerNormBackward& p, Stream) {
   for (std::int64_t t = 0; t < p.tokens; ++t)
     backward.row(
         t, [&](std::int64_t c) { return dy(t, c); },
-        [&](std::int64_t c, double dz) { store(p.dtype, p.workspace, t * p.cols + c, dz); });
+        [&](std::int64_t c, double dz) { store(computed_dtype(p.dtype), p.workspace, t * p.cols + c, dz); });
   accumulate(p, p.dword, p.ids, p.padding_idx);
   accumulate(p, p.dtype_table, p.type_ids, -1);
   accumulate(p, p.dposition, p.position_ids, -1);
@@ -81,8 +81,8 @@ Status run_backward(const EmbeddingLayerNormBackward& p, Stream) {
       dgamma += dy(t, c) * backward.xhat(t, c);
       dbeta += dy(t, c);
     }
-    store(p.dtype, p.dgamma, c, dgamma);
-    store(p.dtype, p.dbeta, c, dbeta);
+    store(computed_dtype(p.dtype), p.dgamma, c, dgamma);
+    store(computed_dtype(p.dtype), p.dbeta, c, dbeta);
   }
   return {};
 }
@@ -92,7 +92,7 @@ constexpr Variant forward_variants[] = {
 constexpr Variant backward_variants[] = {{"naive", "loops from the formula", "the oracle of the tests",
                                           erased_run<EmbeddingLayerNormBackward, run_backward>}};
 std::size_t workspace(const EmbeddingLayerNormBackward& p) {
-  return static_cast<std::size_t>(p.tokens * p.cols) * size_of(p.dtype);
+  return static_cast<std::size_t>(p.tokens * p.cols) * size_of(computed_dtype(p.dtype));
 }
 
 constexpr KernelEntry entries[] = {
