@@ -42,9 +42,10 @@ Tensor BertEmbeddings::operator()(const Tensor& ids, const Tensor& type_ids, con
       const Tensor z = word_embeddings(in[0]) + token_type_embeddings(in[1]) + position_embeddings(in[2]);
       return dropout(LayerNorm(z), packing);
     }
-    return embedding_layer_norm({word_embeddings.weight, token_type_embeddings.weight, position_embeddings.weight},
-                                in[0], in[1], in[2], LayerNorm.weight, LayerNorm.bias, LayerNorm.eps,
-                                dropout.active_p(), dropout.site(), packing, word_embeddings.padding_idx);
+    return computed(embedding_layer_norm(
+        {word_embeddings.weight, token_type_embeddings.weight, position_embeddings.weight}, in[0], in[1], in[2],
+        LayerNorm.weight, LayerNorm.bias, LayerNorm.eps, dropout.active_p(), dropout.site(), packing,
+        word_embeddings.padding_idx));
   });
 }
 
@@ -82,7 +83,7 @@ Tensor BertSublayerOutput::operator()(const Tensor& x, const Tensor& residual, c
   return run({x, residual}, [&](Inputs in) {
     if (dense.has_hooks() || LayerNorm.has_hooks() || dropout.has_hooks())
       return LayerNorm(dropout(dense(in[0]), packing) + in[1]);
-    return bias_dropout_residual_layer_norm(linear(in[0], dense.weight), dense.bias, in[1], LayerNorm.weight,
+    return bias_dropout_residual_layer_norm(dense.product(in[0]), dense.bias, in[1], LayerNorm.weight,
                                             LayerNorm.bias, LayerNorm.eps, dropout.active_p(), dropout.site(), packing);
   });
 }
@@ -103,7 +104,7 @@ BertIntermediate::BertIntermediate(const BertConfig& config)
 
 Tensor BertIntermediate::operator()(const Tensor& x) const {
   return run({x}, [&](Inputs in) {
-    if (activation_ == "gelu" && !dense.has_hooks()) return bias_gelu(linear(in[0], dense.weight), dense.bias);
+    if (activation_ == "gelu" && !dense.has_hooks()) return bias_gelu(dense.product(in[0]), dense.bias);
     const Tensor u = dense(in[0]);
     if (activation_ == "gelu") return gelu(u);
     if (activation_ == "relu") return relu(u);
@@ -300,7 +301,7 @@ BertOutput BertForSequenceClassification::operator()(const BertInputs& inputs) c
     replaced.input_ids = in[0];
     BertModel::Result encoded = bert(replaced);
     output.hidden_states = std::move(encoded.hidden_states);
-    return classifier(dropout(encoded.pooler_output));
+    return classifier(dropout(encoded.pooler_output)).to(classifier.weight.dtype());
   });
   if (inputs.labels.defined()) output.loss = loss(output.logits, inputs);
   return output;

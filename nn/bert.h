@@ -34,7 +34,7 @@ struct BertInputs {
 
 struct BertOutput {
   Tensor loss;                  ///< scalar, when labels were given
-  Tensor logits;                ///< [B, num_labels]
+  Tensor logits;                ///< [B, num_labels], in the dtype of the parameters
   Tensors hidden_states;        ///< num_hidden_layers + 1 of [B, S, H] (packed: [T, H]), dropped pads 0, when asked for
 };
 

@@ -9,6 +9,17 @@
 
 namespace sinter::nn {
 
+namespace {
+
+bool is_16_bit(Dtype dtype) { return dtype == Dtype::f16 || dtype == Dtype::bf16; }
+
+/// A weight as an operand of a product with `x`.
+Tensor beside(const Tensor& x, const Tensor& weight) {
+  return is_16_bit(x.dtype()) ? weight.to(x.dtype()) : weight;
+}
+
+}  // namespace
+
 Linear::Linear(std::int64_t in_features, std::int64_t out_features, bool has_bias)
     : weight(Tensor::zeros({out_features, in_features})) {
   register_parameter("weight", weight);
@@ -18,8 +29,10 @@ Linear::Linear(std::int64_t in_features, std::int64_t out_features, bool has_bia
 }
 
 Tensor Linear::operator()(const Tensor& x) const {
-  return run({x}, [&](Inputs in) { return linear(in[0], weight, bias); });
+  return run({x}, [&](Inputs in) { return linear(in[0], beside(in[0], weight), bias); });
 }
+
+Tensor Linear::product(const Tensor& x) const { return linear(x, beside(x, weight)); }
 
 Embedding::Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim, std::int64_t padding)
     : padding_idx(padding), weight(Tensor::zeros({num_embeddings, embedding_dim})) {
@@ -27,7 +40,7 @@ Embedding::Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim, st
 }
 
 Tensor Embedding::operator()(const Tensor& ids) const {
-  return run({ids}, [&](Inputs in) { return embedding(weight, in[0], padding_idx); });
+  return run({ids}, [&](Inputs in) { return computed(embedding(weight, in[0], padding_idx)); });
 }
 
 LayerNorm::LayerNorm(std::int64_t normalized_shape, double epsilon)

@@ -1,5 +1,6 @@
-// The layers that models are made of. Weights are zeros (LayerNorm: ones) until init_weights or a checkpoint fills
-// them.
+// The layers that models are made of. A layer computes in the dtype of its input; f16 and bf16 inputs meet weights of a
+// wider dtype rounded to theirs. Weights are zeros (LayerNorm: ones) until init_weights or a checkpoint
+// fills them.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,8 @@ class Linear : public Module {
   Linear(std::int64_t in_features, std::int64_t out_features, bool bias = true);
   /// x [..., in] -> [..., out]
   Tensor operator()(const Tensor& x) const;
+  /// x W^T, for layers that fuse the bias into their own kernel. Calls no hooks.
+  Tensor product(const Tensor& x) const;
 
   Tensor weight, bias;
 };
@@ -24,7 +27,7 @@ class Linear : public Module {
 class Embedding : public Module {
  public:
   Embedding(std::int64_t num_embeddings, std::int64_t embedding_dim, std::int64_t padding_idx = -1);
-  /// ids i64 [...] -> [..., embedding_dim]
+  /// ids i64 [...] -> [..., embedding_dim] in the compute dtype
   Tensor operator()(const Tensor& ids) const;
 
   std::int64_t padding_idx;

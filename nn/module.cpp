@@ -103,6 +103,17 @@ void Module::convert(const std::function<Tensor(const Tensor&)>& converted,
   for (const auto& [name, child] : children_) child->convert(converted, done);
 }
 
+void Module::set_compute_dtype(Dtype dtype) {
+  if (!kernels::is_floating(dtype)) fail(ErrorCode::usage, "a module cannot compute in ", name(dtype));
+  compute_dtype_ = dtype;
+  for (const auto& [name, child] : children_) child->set_compute_dtype(dtype);
+}
+
+Tensor Module::computed(const Tensor& x) const {
+  const bool mixed = compute_dtype_ == Dtype::f16 || compute_dtype_ == Dtype::bf16;
+  return mixed ? x.to(compute_dtype_) : x;
+}
+
 std::size_t Module::register_forward_pre_hook(ForwardPreHook hook) {
   pre_hooks_.emplace_back(next_hook_id(), std::move(hook));
   return pre_hooks_.back().first;

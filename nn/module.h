@@ -53,6 +53,13 @@ class Module {
   /// Moves parameters and buffers; tied ones stay tied. Before an optimizer takes them, not after.
   void to(Device device);
 
+  /// In which dtype the forward of this module and all below it computes. f16 and bf16 (CUDA devices only): mixed
+  /// precision. Parameters and their gradients stay as they are; embeddings come out in this dtype, and a layer
+  /// computes in the dtype of what it reads, with weights rounded to it. LayerNorm, softmax and every sum are in f32
+  /// inside. f32, the default, and f64: everything in the dtype of the parameters.
+  void set_compute_dtype(Dtype dtype);
+  Dtype compute_dtype() const { return compute_dtype_; }
+
   /// Path from the root: "bert.encoder.layer.3.output"; "" for the root.
   const std::string& path() const { return *path_; }
 
@@ -71,6 +78,9 @@ class Module {
   void register_parameter(const std::string& name, Tensor& tensor);
   void register_buffer(const std::string& name, Tensor& tensor);
   void register_module(const std::string& name, Module& child);
+
+  /// x in the compute dtype where that is f16 or bf16, else as it is.
+  Tensor computed(const Tensor& x) const;
 
   /// Runs a forward: names the module to the nodes recorded by `body`, and calls the hooks around it.
   /// body(inputs) -> Tensor.
@@ -97,6 +107,7 @@ class Module {
   std::vector<std::pair<std::size_t, ForwardHook>> hooks_;
   std::shared_ptr<const std::string> path_ = std::make_shared<const std::string>();
   bool training_ = true;
+  Dtype compute_dtype_ = Dtype::f32;
 };
 
 }  // namespace sinter::nn

@@ -8,7 +8,7 @@
 
 namespace sinter::optim {
 
-GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm) {
+GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm, double scale) {
   if (!(max_norm > 0)) fail(ErrorCode::usage, "max_norm is ", max_norm, ", it must be positive");
   parameters.settle_gradients();
   const Tensor& gradients = parameters.gradients();
@@ -25,9 +25,9 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm) {
   params.workspace = workspace.data();
   runtime.launch(gradients.device(), params, "clip_grad_norm");
   GradNorm result;
-  result.norm = std::sqrt(sum.item());
+  result.norm = std::sqrt(sum.item()) / scale;
   const double wanted = max_norm / (result.norm + 1e-6);
-  result.coefficient = wanted < 1 || std::isnan(wanted) ? wanted : 1;
+  result.coefficient = (wanted < 1 || std::isnan(wanted) ? wanted : 1) / scale;
   result.nonfinite = nonfinite.item() != 0;
   return result;
 }

@@ -17,8 +17,8 @@ struct LossScalerOptions {
 };
 
 /// A dynamic loss scale: an update whose gradients hold inf or NaN is skipped and the scale multiplied by
-/// backoff_factor; after growth_interval clean updates in a row it is multiplied by growth_factor (unless that is beyond
-/// f32). Source: Micikevicius et al., "Mixed precision training", ICLR 2018, with torch.amp.GradScaler's rules.
+/// backoff_factor; after growth_interval clean updates in a row it is multiplied by growth_factor, unless that is
+/// beyond f32. Source: Micikevicius et al., "Mixed precision training", ICLR 2018; the rules are torch's.
 class LossScaler {
  public:
   /// Error(usage) for factors that do not grow or shrink, an interval below 1, scales that are not positive and finite.

@@ -97,6 +97,7 @@ Json sinter_state(const RunParts& run) {
       {"cpu", Runtime::instance().backend(Device::cpu()).description},
       {"optimizer_steps", run.optimizer.steps()},
       {"plateau", run.plateau == nullptr ? Json() : run.plateau->state()},
+      {"scaler", run.scaler == nullptr ? Json() : run.scaler->state()},
       {"state", run.state.to_sinter_json()},
   });
 }
@@ -190,6 +191,8 @@ void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
   read_optimizer(run.optimizer, folder / "optimizer.safetensors",
                  state.get<std::int64_t>("optimizer_steps", 0, (std::int64_t{1} << 32) - 1));
   if (run.plateau != nullptr && !state.at("plateau").is_null()) run.plateau->load_state(state.at("plateau"));
+  const Json* scaler = state.find("scaler");   // runs before there was mixed precision have none
+  if (run.scaler != nullptr && scaler != nullptr && !scaler->is_null()) run.scaler->load_state(*scaler);
   run.state.read_hf_json(Json::load(folder / "trainer_state.json"));
   run.state.read_sinter_json(state.at("state"));
   if (run.state.samples_in_epoch > run.dataset.size())

@@ -10,6 +10,7 @@
 #include "data/tokenizer.h"
 #include "nn/module.h"
 #include "optim/optimizer.h"
+#include "optim/loss_scaler.h"
 #include "optim/plateau.h"
 #include "train/trainer_state.h"
 #include "train/training_arguments.h"
@@ -26,6 +27,7 @@ struct RunParts {
   const data::BertTokenizer* tokenizer;      ///< saved beside the model; null: none
   const data::Dataset& dataset;              ///< that it trains on; checkpoints keep its fingerprint
   optim::ReduceLrOnPlateau* plateau;         ///< null: the schedule has no state
+  optim::LossScaler* scaler;                 ///< null: the loss is not scaled
 };
 
 /// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's

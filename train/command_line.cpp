@@ -140,10 +140,10 @@ void add_training_options(CLI::App& app, CommandLine& c) {
       .json("--lr_scheduler_kwargs", a.lr_scheduler_kwargs, "Of that schedule: {\"num_cycles\": 2}")
       .option("--warmup_steps", a.warmup_steps, "Updates of warm-up; below 1: a share of all")
       .option("--warmup_ratio", a.warmup_ratio, "The older form of such a share");
-  Group(app, "Precision and memory (refused until built)")
-      .flag("--fp16", a.fp16, "Mixed precision")
-      .flag("--bf16", a.bf16, "Mixed precision")
-      .flag("--gradient_checkpointing", a.gradient_checkpointing, "Recompute activations");
+  Group(app, "Precision and memory")
+      .flag("--fp16", a.fp16, "Mixed precision with a scaled loss, on CUDA devices")
+      .flag("--bf16", a.bf16, "Mixed precision, on CUDA devices")
+      .flag("--gradient_checkpointing", a.gradient_checkpointing, "Recompute activations (refused until built)");
 }
 
 void add_cadence_options(CLI::App& app, CommandLine& c) {

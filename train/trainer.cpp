@@ -65,6 +65,7 @@ void Trainer::place_model() {
          parts_.optimizers.optimizer->parameters().values().device().str(), ", args.device is ", device.str(),
          "; move the model with to(device) before the optimizer takes its parameters");
   parts_.model->to(device);
+  parts_.model->set_compute_dtype(parts_.args.fp16 ? Dtype::f16 : parts_.args.bf16 ? Dtype::bf16 : Dtype::f32);
 }
 
 void Trainer::check_parts() {

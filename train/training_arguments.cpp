@@ -137,24 +137,28 @@ void validate_data(const TrainingArguments& a) {
   for (const std::string& name : a.label_names) require(!name.empty(), "label_names", "[\"\"]", "name columns");
 }
 
+Device device_of(const TrainingArguments& a) {
+  if (a.use_cpu) return Device::cpu();
+  if (!a.device.empty()) return Device::parse(a.device);
+  return Runtime::instance().why_unusable(Device::cuda()).empty() ? Device::cuda() : Device::cpu();
+}
+
 void validate_device(const TrainingArguments& a) {
-  if (a.device.empty()) return;
-  const Device device = Device::parse(a.device);
-  require(!a.use_cpu || device.is_cpu(), "use_cpu", "true", "not contradict device, which is " + device.str());
+  const bool named = !a.device.empty();
+  require(!a.use_cpu || !named || Device::parse(a.device).is_cpu(), "use_cpu", "true",
+          "not contradict device, which is " + a.device);
+  if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
+  for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
+    if (set && device_of(a).is_cpu())
+      fail(ErrorCode::unsupported, field, " is set, but the CPU trains in f32 only; leave ", field,
+           " out, or name a CUDA device with device");
 }
 
 void refuse_unsupported(const TrainingArguments& a) {
-  if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
-  for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
-    if (set) fail(ErrorCode::unsupported, field, " is set, but the CPU trains in f32 only; leave ", field, " out");
   if (a.gradient_checkpointing)
     fail(ErrorCode::unsupported,
          "gradient_checkpointing is set, but the layers of BERT do not recompute yet; leave "
          "it out, or lower per_device_train_batch_size");
-}
-
-Device default_device() {
-  return Runtime::instance().why_unusable(Device::cuda()).empty() ? Device::cuda() : Device::cpu();
 }
 
 bool ends_with_loss(const std::string& metric) { return metric.ends_with("loss"); }
@@ -205,9 +209,7 @@ TrainingArguments TrainingArguments::resolved() const {
   if (evaluation_strategy) a.eval_strategy = *evaluation_strategy;
   a.evaluation_strategy.reset();
   if (!eval_steps) a.eval_steps = logging_steps;
-  if (use_cpu) a.device = "cpu";
-  if (a.device.empty()) a.device = default_device().str();
-  a.device = Device::parse(a.device).str();
+  a.device = device_of(a).str();
   if (a.eval_strategy != "no") a.do_eval = true;
   const bool needs_metric =
       load_best_model_at_end || save_strategy == "best" || lr_scheduler_type == "reduce_lr_on_plateau";

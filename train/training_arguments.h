@@ -83,7 +83,9 @@ struct TrainingArguments {
   /// CPU. "": cuda where it can be used, else cpu.
   std::string device;
   bool use_cpu = false;                    ///< HF's way to say device cpu
-  bool fp16 = false, bf16 = false;         ///< refused: the CPU trains in f32
+  /// Mixed precision, on CUDA devices: matrices in 16 bits, parameters and the optimizer in f32; fp16 scales the loss
+  /// (optim/loss_scaler.h).
+  bool fp16 = false, bf16 = false;
   bool gradient_checkpointing = false;     ///< refused: BertLayer does not recompute yet
 
   /// Error(usage) that names the field, its value and the rule it breaks; Error(unsupported) for what sinter does not.

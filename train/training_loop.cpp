@@ -167,6 +167,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   run.base_lr = parts_.optimizers.optimizer != nullptr ? own_lr_ : args.learning_rate;
   if (args.lr_scheduler_type == "reduce_lr_on_plateau")
     run.plateau.emplace(run.base_lr, args.lr_scheduler_kwargs, args.greater_is_better.value_or(false));
+  if (args.fp16) run.scaler.emplace();
   state_.max_steps = run.plan.max_steps;
   bool stopped = false;
   if (checkpoint) {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "data/sampler.h"
+#include "optim/loss_scaler.h"
 #include "optim/optimizer.h"
 #include "optim/plateau.h"
 #include "train/checkpoint.h"
@@ -28,7 +29,8 @@ struct Trainer::Run {
   RunParts parts() {
     const auto& tokenizer = trainer.parts_.tokenizer;
     return {*trainer.parts_.model, *optimizer, trainer.state_, trainer.parts_.args, tokenizer ? &*tokenizer : nullptr,
-            *trainer.parts_.train_dataset, plateau ? &*plateau : nullptr};
+            *trainer.parts_.train_dataset, plateau ? &*plateau : nullptr,
+            scaler ? &*scaler : nullptr};
   }
 
   Trainer& trainer;
@@ -37,6 +39,7 @@ struct Trainer::Run {
   double base_lr = 0;                                     // that the schedule's factor multiplies
   std::function<double(std::int64_t)> factor;             // of base_lr; empty with a plateau
   std::optional<optim::ReduceLrOnPlateau> plateau;
+  std::optional<optim::LossScaler> scaler;                // with fp16
   std::unique_ptr<data::Sampler> sampler;
   std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
   double flos_per_token = 0;

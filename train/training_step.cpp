@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/ops/elementwise.h"
 #include "core/random.h"
 #include "optim/clip.h"
 #include "train/best_model.h"
@@ -51,7 +52,7 @@ void Trainer::run_update(Run& run) {
     const ModelOutput output =
         compute_loss({batch, *parts_.train_dataset, rows_between(at, last), static_cast<double>(items)});
     if (!output.loss.defined()) fail(ErrorCode::usage, "compute_loss gave no loss for a batch of the train_dataset");
-    output.loss.backward();
+    (run.scaler ? output.loss * run.scaler->scale() : output.loss).backward();
     loss += output.loss.item();
     state_.num_input_tokens_seen += batch.token_count;
     state_.total_flos += run.flos_per_token * static_cast<double>(batch.token_count);
@@ -68,12 +69,15 @@ void Trainer::apply_update(Run& run, double loss) {
   bool finite = std::isfinite(loss);
   state_.last_learning_rate = run.optimizer->lr();
   state_.last_grad_norm = 0;
-  if (parts_.args.max_grad_norm > 0) {
-    const optim::GradNorm norm = optim::clip_grad_norm(run.optimizer->parameters(), parts_.args.max_grad_norm);
+  if (parts_.args.max_grad_norm > 0 || run.scaler) {
+    const double most = parts_.args.max_grad_norm > 0 ? parts_.args.max_grad_norm : HUGE_VAL;
+    const double scale = run.scaler ? run.scaler->scale() : 1;
+    const optim::GradNorm norm = optim::clip_grad_norm(run.optimizer->parameters(), most, scale);
     state_.last_grad_norm = norm.norm;
     coefficient = norm.coefficient;
     finite = finite && !norm.nonfinite;
   }
+  if (run.scaler) run.scaler->update(!finite);
   if (!finite) return skip_update(run, loss);
   fire(&TrainerCallback::on_pre_optimizer_step);
   run.optimizer->step(coefficient);
@@ -87,6 +91,7 @@ void Trainer::apply_update(Run& run, double loss) {
 void Trainer::skip_update(Run& run, double loss) {
   ++state_.nonfinite_steps;
   ++state_.nonfinite_since_log;
+  if (run.scaler) return;   // an overflow is how the scale finds its place; its floor ends a run that diverges
   ++state_.nonfinite_in_a_row;
   if (parts_.args.logging_nan_inf_filter && state_.nonfinite_in_a_row < kMaxNonfiniteInARow) return;
   const std::string where = first_nonfinite(run.optimizer->parameters());

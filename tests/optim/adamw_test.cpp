@@ -220,6 +220,16 @@ TEST(ClipGradNorm, LeavesGradientsAlone) {
   }
 }
 
+TEST(ClipGradNorm, UndoesTheScaleOfTheLoss) {
+  const Parameter p = parameter("w", {2}, Dtype::f64);
+  FlatParameters flat = FlatParameters::adopt({{p}});
+  sum(p.tensor * Tensor::from<double>({24, 32})).backward();
+  EXPECT_EQ(optim::clip_grad_norm(flat, 1, 8).norm, 5);
+  EXPECT_EQ(optim::clip_grad_norm(flat, 1, 8).coefficient, 1 / (5 + 1e-6) / 8);
+  EXPECT_EQ(optim::clip_grad_norm(flat, 6, 8).coefficient, 1.0 / 8);
+  EXPECT_EQ(optim::clip_grad_norm(flat, HUGE_VAL, 8).coefficient, 1.0 / 8);
+}
+
 TEST(ClipGradNorm, FlagsWhatIsNotFinite) {
   for (const Dtype dtype : {Dtype::f32, Dtype::f64})
     for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),

@@ -27,8 +27,8 @@ TEST(TrainingArguments, Refused) {
 
 TEST(TrainingArguments, WhatTheBackendLacksIsRefused) {
   const Row rows[] = {
-      {"fp16 is set, but the CPU trains in f32 only; leave fp16 out", [](auto& a) { a.fp16 = true; }},
-      {"bf16 is set, but the CPU trains in f32 only; leave bf16 out", [](auto& a) { a.bf16 = true; }},
+      {"fp16 is set, but the CPU trains in f32 only; leave fp16 out", [](auto& a) { a.fp16 = a.use_cpu = true; }},
+      {"bf16 is set, but the CPU trains in f32 only; leave bf16 out", [](auto& a) { a.bf16 = a.use_cpu = true; }},
       {"gradient_checkpointing is set, but", [](auto& a) { a.gradient_checkpointing = true; }},
   };
   for (const Row& row : rows) {
