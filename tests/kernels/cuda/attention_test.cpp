@@ -318,10 +318,10 @@ TEST_P(AttentionOnTensorCores, MatchReference) {
   for (const double dropout : {0.0, 0.1}) {
     check({.lengths = {13, 1, 0, 33, 16}, .heads = 3, .head_size = 32, .dropout = dropout});
     check({.lengths = {17, 64}, .heads = 1, .head_size = 64, .dropout = dropout});
-    check({.lengths = {65, 128}, .heads = 1, .head_size = 64, .dropout = dropout, .first_sample = false});
-    check({.lengths = {100}, .heads = 2, .head_size = 32, .dropout = dropout, .gap = 16});
-    check({.lengths = {130, 3}, .heads = 1, .head_size = 32, .dropout = dropout});
   }
+  check({.lengths = {65, 128}, .heads = 1, .head_size = 64, .dropout = 0.1, .first_sample = false});
+  check({.lengths = {100}, .heads = 2, .head_size = 32, .gap = 16});
+  check({.lengths = {130, 3}, .heads = 1, .head_size = 32, .dropout = 0.1});
 }
 
 TEST_P(AttentionOnTensorCores, NothingToDo) {
