@@ -15,8 +15,7 @@ namespace {
 class DeviceTensor : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
-    if (const std::string why = Runtime::instance().why_unusable(there_); !why.empty())
-      GTEST_SKIP() << there_.str() << " is not usable: " << why;
+    if (const std::string why = testing::why_not_on(there_); !why.empty()) GTEST_SKIP() << why;
   }
   const Device there_ = GetParam(), elsewhere_ = testing::second(there_);
   const Tensor x_ = Tensor::from<float>({1, 2, 3, 4, 5, 6}).reshape({2, 3});

@@ -9,15 +9,10 @@
 
 namespace sinter::testing {
 
-/// Why tests that need all kernels cannot run on `device`: it is not usable, or lacks one. "" where they can.
+/// Why `device` cannot be used, as a sentence; "" where it can.
 inline std::string why_not_on(Device device) {
-  if (const std::string why = Runtime::instance().why_unusable(device); !why.empty())
-    return device.str() + " is not usable: " + why;
-  const kernels::BackendModule& backend = Runtime::instance().backend(device);
-  for (int id = 0; id < kernels::kKernelCount; ++id)
-    if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
-      return device.str() + " has no kernel " + kernels::name(kernel) + " yet";
-  return "";
+  const std::string why = Runtime::instance().why_unusable(device);
+  return why.empty() ? "" : device.str() + " is not usable: " + why;
 }
 
 /// The second device of the same type; the device itself where it is the only one.

@@ -9,7 +9,9 @@
 #include "core/error.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/registry.h"
 #include "core/runtime/runtime.h"
+#include "tests/core/other_devices.h"
 #include "tests/ops/run_sample.h"
 
 namespace sinter::testing {
@@ -18,18 +20,7 @@ namespace {
 class EveryOpOnADevice : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
-    if (const std::string why = Runtime::instance().why_unusable(device_); !why.empty())
-      GTEST_SKIP() << device_.str() << " is not usable: " << why;
-  }
-
-  /// Kernels that the device does not have yet, and with them the ops whose samples cannot run.
-  std::set<std::string> missing_kernels() const {
-    std::set<std::string> missing;
-    const kernels::BackendModule& backend = Runtime::instance().backend(device_);
-    for (int id = 0; id < kernels::kKernelCount; ++id)
-      if (const auto kernel = static_cast<kernels::KernelId>(id); kernels::find(backend, kernel) == nullptr)
-        missing.insert(kernels::name(kernel));
-    return missing;
+    if (const std::string why = why_not_on(device_); !why.empty()) GTEST_SKIP() << why;
   }
 
   /// `indices_move`: whether indices and labels go to the device too; ops take them from the CPU as well.
@@ -43,16 +34,13 @@ class EveryOpOnADevice : public ::testing::TestWithParam<Device> {
     return leaves;
   }
 
-  /// What `fn` answers; nothing where a missing kernel is wanted.
+  /// What `fn` answers; a failure that names the sample, and nothing, where it throws.
   template <class Fn>
-  std::optional<SampleRun> run_unless_missing(const Sample& sample, Fn&& fn) const {
+  std::optional<SampleRun> run_or_fail(const Sample& sample, Fn&& fn) const {
     try {
       return fn();
     } catch (const Error& error) {
-      const std::string what = error.what();
-      for (const std::string& kernel : missing_kernels())
-        if (what == "kernel " + kernel + " does not exist on " + device_.str()) return std::nullopt;
-      ADD_FAILURE() << sample.name() << ": " << what;
+      ADD_FAILURE() << sample.name() << ": " << error.what();
       return std::nullopt;
     }
   }
@@ -69,9 +57,10 @@ INSTANTIATE_TEST_SUITE_P(Devices, EveryOpOnADevice, kDevices,
                          [](const auto& tested) { return tested.param.type() == DeviceType::cuda ? "cuda" : "simt"; });
 
 TEST_P(EveryOpOnADevice, HasItsKernels) {
-  std::string list;
-  for (const std::string& kernel : missing_kernels()) list += " " + kernel;
-  if (!list.empty()) GTEST_SKIP() << "samples that want one of these kernels are left out:" << list;
+  const kernels::BackendModule& backend = Runtime::instance().backend(device_);
+  for (int id = 0; id < kernels::kKernelCount; ++id)
+    EXPECT_NE(kernels::find(backend, static_cast<kernels::KernelId>(id)), nullptr)
+        << device_.str() << " has no kernel " << kernels::name(static_cast<kernels::KernelId>(id));
 }
 
 TEST_P(EveryOpOnADevice, ComputesWhatTheCpuComputes) {
@@ -79,7 +68,7 @@ TEST_P(EveryOpOnADevice, ComputesWhatTheCpuComputes) {
     for (const Dtype dtype : {Dtype::f32, Dtype::f64})
       for (const bool indices_move : {true, false}) {
         const auto run = [&] { return run_sample(sample, leaves_on_device(sample, dtype, indices_move)); };
-        const std::optional<SampleRun> once = run_unless_missing(sample, run);
+        const std::optional<SampleRun> once = run_or_fail(sample, run);
         if (!once) continue;
         const std::string what = sample.name() + " " + name(dtype) + " on " + device_.str();
         // Both sides may be off by the tolerance.
@@ -95,10 +84,21 @@ TEST_P(EveryOpOnADevice, AddsIntoFlatGradients) {
       adopt(pinned);
       return run_sample(sample, pinned);
     };
-    const std::optional<SampleRun> into = run_unless_missing(sample, into_flat);
+    const std::optional<SampleRun> into = run_or_fail(sample, into_flat);
     if (!into) continue;
     expect_same_bits(*into, run_sample(sample, leaves_on_device(sample, Dtype::f32, true)),
                      sample.name() + " into a flat gradient");
+  }
+}
+
+TEST_P(EveryOpOnADevice, RecordsItsBackward) {
+  for (const Sample& sample : all_samples().valid) {
+    if (!find_op(sample.op.c_str()).flags.second_order || !differentiable(sample)) continue;
+    const std::optional<SampleRun> recorded =
+        run_or_fail(sample, [&] { return run_recorded(sample, leaves_on_device(sample, Dtype::f64, true)); });
+    if (recorded)
+      expect_close(*recorded, run_recorded(sample, leaves_of(sample, Dtype::f64, true)),
+                   2 * tolerance(sample, Dtype::f64), sample.name() + ", recorded, on " + device_.str());
   }
 }
 
@@ -110,7 +110,7 @@ TEST_P(EveryOpOnADevice, ServesTheOtherDtypesExactly) {
         for (const Tensor& leaf : leaves_of(sample, dtype, false)) inputs.push_back(leaf.to(device_));
         return SampleRun{sample.call(inputs), {}};
       };
-      const std::optional<SampleRun> once = run_unless_missing(sample, run);
+      const std::optional<SampleRun> once = run_or_fail(sample, run);
       if (once)
         expect_same_bits(*once, {sample.call(leaves_of(sample, dtype, false)), {}},
                          sample.name() + " " + name(dtype) + " on " + device_.str());
@@ -141,7 +141,7 @@ TEST_P(EveryOpOnADevice, ComputesIn16Bits) {
         there.push_back(rounded.to(device_));
         if (floating) here.back().set_requires_grad(), there.back().set_requires_grad();
       }
-      const std::optional<SampleRun> run = run_unless_missing(sample, [&] { return run_sample(sample, there); });
+      const std::optional<SampleRun> run = run_or_fail(sample, [&] { return run_sample(sample, there); });
       const double unit = dtype == Dtype::f16 ? 0x1p-11 : 0x1p-8;
       if (run)
         expect_close(*run, run_sample(sample, here), unit * (sample.terms + 8),
@@ -167,7 +167,7 @@ TEST_P(EveryOpOnADevice, ReadsStridedInputs) {
       }
       return run_sample(sample, leaves);
     };
-    const std::optional<SampleRun> strided = run_unless_missing(sample, run);
+    const std::optional<SampleRun> strided = run_or_fail(sample, run);
     if (strided)
       expect_close(*strided, run_sample(sample, leaves_of(sample, Dtype::f32, true)),
                    2 * tolerance(sample, Dtype::f32), sample.name() + ", strided, on " + device_.str());
@@ -175,7 +175,6 @@ TEST_P(EveryOpOnADevice, ReadsStridedInputs) {
 }
 
 TEST_P(EveryOpOnADevice, DropsTheSameElements) {
-  if (missing_kernels().contains("dropout")) GTEST_SKIP() << "there is no dropout kernel yet";
   const StepScope step(5, 17, 3);
   for (const auto& packing : {std::shared_ptr<const Packing>(), Packing::packed({3, 1, 0, 5})}) {
     const DropoutCall call = DropoutCall::make(0.3, 11, "test");
