@@ -72,8 +72,7 @@ __device__ __forceinline__ void add_equal_rows(const std::int64_t* index, std::i
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k)
 #pragma unroll
-        for (int w = 0; w < width; ++w)
-          if (k < count) sum[w] += to_sum(row[k].element[w]);
+        for (int w = 0; w < width; ++w) sum[w] += to_sum(row[k].element[w]);  // 0 of rows that are not there
     }
   }
 }
