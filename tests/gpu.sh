@@ -7,7 +7,7 @@
 # with a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no GPU can be used.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-programs="test_cuda test_cuda_module test_core test_ops test_optim test_train sst2 example_layer_norm kbench"
+programs="test_cuda test_cuda_module test_core test_ops test_nn test_optim test_train sst2 example_layer_norm kbench"
 
 pack() {
   local folder=$here/build/gpu program
@@ -126,8 +126,8 @@ export -f train
 example
 step test_cuda_module 30 "$bin/test_cuda_module" --gtest_brief=1
 step test_cuda 120 "$bin/test_cuda" --gtest_brief=1
-for program in test_core test_ops test_optim test_train; do  # what they ask of every device
-  step $program 60 "$bin/$program" --gtest_brief=1 --gtest_filter='Devices/*/cuda'
+for program in test_core test_ops test_nn test_optim test_train; do  # what they ask of every device
+  step $program 60 "$bin/$program" --gtest_brief=1 --gtest_filter='Devices/*/cuda*'
 done
 step loss_curve 30 bash -c 'loss_curve cuda'
 step train 90 bash -c train

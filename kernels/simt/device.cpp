@@ -61,7 +61,10 @@ Device& Device::get(int index) {
   Devices& devices = Devices::all();
   const std::lock_guard guard(devices.lock);
   std::unique_ptr<Device>& device = devices.by_index[index];
-  if (device == nullptr) device = std::make_unique<Device>();
+  if (device == nullptr) {
+    device = std::make_unique<Device>();
+    device->options.lazy_streams = index % 2 == 1;   // see simt_module()
+  }
   return *device;
 }
 

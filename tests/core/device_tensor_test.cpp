@@ -17,7 +17,7 @@ class DeviceTensor : public ::testing::TestWithParam<Device> {
   void SetUp() override {
     if (const std::string why = testing::why_not_on(there_); !why.empty()) GTEST_SKIP() << why;
   }
-  const Device there_ = GetParam(), elsewhere_ = testing::second(there_);
+  const Device there_ = GetParam(), elsewhere_ = testing::another(there_);
   const Tensor x_ = Tensor::from<float>({1, 2, 3, 4, 5, 6}).reshape({2, 3});
 };
 
@@ -82,7 +82,7 @@ TEST_P(DeviceTensor, MemoryIsCountedAndGivenBack) {
   {
     const Tensor x = Tensor::empty({1000}, {Dtype::f32, there_});
     // The emulated device has no cache: each tensor has its own ends.
-    const std::size_t rounded = there_ == Device::simt() ? 4000 : 4096;
+    const std::size_t rounded = there_.type() == DeviceType::simt ? 4000 : 4096;
     EXPECT_EQ(allocator.stats().in_use, before + rounded);
   }
   EXPECT_EQ(allocator.stats().in_use, before);

@@ -15,19 +15,24 @@ inline std::string why_not_on(Device device) {
   return why.empty() ? "" : device.str() + " is not usable: " + why;
 }
 
-/// The second device of the same type; the device itself where it is the only one.
-inline Device second(Device device) {
+/// Another device of the same type; the device itself where it is the only one.
+inline Device another(Device device) {
   if (Runtime::instance().device_count(device.type()) < 2) return device;
-  return device.type() == DeviceType::cuda ? Device::cuda(1) : Device::simt(1);
+  const int index = device.index() == 0 ? 1 : 0;
+  return device.type() == DeviceType::cuda ? Device::cuda(index) : Device::simt(index);
 }
 
+/// "simt0", "cuda0"
 inline std::string name_of(const ::testing::TestParamInfo<Device>& tested) {
-  return tested.param.type() == DeviceType::cuda ? "cuda" : "simt";
+  return (tested.param.type() == DeviceType::cuda ? "cuda" : "simt") + std::to_string(tested.param.index());
 }
 
-/// Runs the TEST_Ps of a fixture once on the emulated device and once on a GPU.
+/// Runs the TEST_Ps of a fixture on the emulated device, on one whose work waits until somebody waits for it, and on a
+/// GPU.
 #define SINTER_ON_OTHER_DEVICES(Fixture)                                                                 \
-  INSTANTIATE_TEST_SUITE_P(Devices, Fixture, ::testing::Values(::sinter::Device::simt(), ::sinter::Device::cuda()), \
-                           ::sinter::testing::name_of)
+  INSTANTIATE_TEST_SUITE_P(                                                                              \
+      Devices, Fixture,                                                                                  \
+      ::testing::Values(::sinter::Device::simt(), ::sinter::Device::simt(1), ::sinter::Device::cuda()), \
+      ::sinter::testing::name_of)
 
 }  // namespace sinter::testing

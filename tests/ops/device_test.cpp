@@ -49,12 +49,10 @@ class EveryOpOnADevice : public ::testing::TestWithParam<Device> {
 };
 
 #ifdef SINTER_RACE_CHECKER   // the emulated device alone has one
-const auto kDevices = ::testing::Values(Device::simt());
+INSTANTIATE_TEST_SUITE_P(Devices, EveryOpOnADevice, ::testing::Values(Device::simt()), name_of);
 #else
-const auto kDevices = ::testing::Values(Device::simt(), Device::cuda());
+SINTER_ON_OTHER_DEVICES(EveryOpOnADevice);
 #endif
-INSTANTIATE_TEST_SUITE_P(Devices, EveryOpOnADevice, kDevices,
-                         [](const auto& tested) { return tested.param.type() == DeviceType::cuda ? "cuda" : "simt"; });
 
 TEST_P(EveryOpOnADevice, HasItsKernels) {
   const kernels::BackendModule& backend = Runtime::instance().backend(device_);

@@ -28,6 +28,7 @@ TEST(DeviceApi, OfTheEmulation) {
 
 TEST(DeviceApi, CopiesBetweenEmulatedDevices) {
   const DeviceApi& api = *simt_module().device;
+  const LazyStreams eager(false);
   const std::vector<std::uint8_t> from = {1, 2, 3, 4};
   std::vector<std::uint8_t> to(4);
   Stream stream;
