@@ -131,6 +131,7 @@ const data::Dataset& split(const train::CommandLine& c, const data::DatasetDict&
 std::string described_device(const train::TrainingArguments& args) {
   const Runtime& runtime = Runtime::instance();
   const Device device = Device::parse(args.resolved().device);
+  if (device.type() == DeviceType::simt) return device.str() + " (" + runtime.device_name(device) + ")";
   if (!device.is_cpu())
     return device.str() + " (" + runtime.device_name(device) + "; " + runtime.backend(device).description + ")";
   std::string text = std::string("cpu (") + runtime.backend(device).description + ", " +
