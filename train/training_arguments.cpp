@@ -144,9 +144,8 @@ Device device_of(const TrainingArguments& a) {
 }
 
 void validate_device(const TrainingArguments& a) {
-  const bool named = !a.device.empty();
-  require(!a.use_cpu || !named || Device::parse(a.device).is_cpu(), "use_cpu", "true",
-          "not contradict device, which is " + a.device);
+  const Device named = a.device.empty() ? Device::cpu() : Device::parse(a.device);
+  require(!a.use_cpu || named.is_cpu(), "use_cpu", "true", "not contradict device, which is " + named.str());
   if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
   for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
     if (set && device_of(a).is_cpu())
