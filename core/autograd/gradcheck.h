@@ -19,8 +19,8 @@ using TensorFunction = std::function<Tensors(Inputs)>;
 
 /// Compares backward with central differences of <u, fn(inputs)> for a random u, for every element of every input that
 /// requires grad (these must be f64; all inputs on the CPU, fn may move them); also that backward is bit-equal when run
-/// twice, and zero for a zero cotangent. Returns "" or a sentence that names the input, the element and both values. The
-/// error of a central difference is about eps^2 |f'''| + 1e-16 |f| / eps, 1e-10 for smooth functions of order one.
+/// twice, and zero for a zero cotangent. Returns "" or a sentence that names the input, the element and both values.
+/// The error of a central difference is about eps^2 |f'''| + 1e-16 |f| / eps, 1e-10 for smooth functions of order one.
 std::string gradcheck(const TensorFunction& fn, const Tensors& inputs, GradcheckOptions options = {});
 
 /// gradcheck of the gradient itself: fn's backward, recorded with create_graph, as a function of the inputs and of the
