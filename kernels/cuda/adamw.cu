@@ -249,8 +249,8 @@ Status adamw(const AdamW& p, Stream stream) {
       groups.chunks += ceil_div(from.end - from.begin, kChunk);
     }
     if (groups.count == 0) break;
-    const Status status = launch(adamw_step<T, width>, dim3(blocks_for(groups.chunks, 1)), dim3(kThreads), 0, stream,
-                                 groups, state, p.clip);
+    const Status status = launch(adamw_step<T, width>, dim3(walking_blocks(groups.chunks, 1)), dim3(kThreads), 0,
+                                 stream, groups, state, p.clip);
     if (!status.ok()) return status;
   }
   return {};

@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kRowThreads, 1) key_gradients_by_rows(Attentio
 
 template <class P>
 dim3 row_grid(const P& p) {
-  return dim3(blocks_for(p.tokens * p.heads, kRowWarps));
+  return dim3(walking_blocks(p.tokens * p.heads, kRowWarps));
 }
 
 /// Shared memory of a block with this many rows of sums a warp.

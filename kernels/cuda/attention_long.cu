@@ -276,7 +276,7 @@ std::int64_t blocks(const P& p) {
 template <class P>
 Status check_long(const P& p) {
   if (const Status status = check_tensor_core_attention(p); !status.ok()) return status;
-  if (blocks(p) > 0x7fffffff) return unsupported("there are more tiles than a grid may have blocks");
+  if (blocks(p) > kMostBlocks) return unsupported("there are more tiles than a grid may have blocks");
   return {};
 }
 

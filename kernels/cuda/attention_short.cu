@@ -132,7 +132,7 @@ template <class P>
 Status check_short(const P& p) {
   if (const Status status = check_tensor_core_attention(p); !status.ok()) return status;
   if (p.max_length > kMostTokens) return unsupported("a block serves sequences of at most 128 tokens");
-  if (p.sequences * p.heads > 0x7fffffff) return unsupported("there are more heads than a grid may have blocks");
+  if (p.sequences * p.heads > kMostBlocks) return unsupported("there are more heads than a grid may have blocks");
   return {};
 }
 

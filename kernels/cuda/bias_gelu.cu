@@ -74,7 +74,7 @@ Status forward(const BiasGelu& p, Stream stream) {
   if (count == 0) return {};
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
     using A = Computed<T>;
-    return launch(gelu_of_vectors<T, N>, dim3(blocks_for(count, kThreads * N)), dim3(kThreads), 0, stream, count,
+    return launch(gelu_of_vectors<T, N>, dim3(walking_blocks(count, kThreads * N)), dim3(kThreads), 0, stream, count,
                   p.cols, in<T>(p.x), in<A>(p.bias), out<T>(p.y));
   });
 }
@@ -172,7 +172,7 @@ Status backward(const BiasGeluBackward& p, void (*kernel)(std::int64_t, Gradient
   using A = Computed<T>;
   const std::int64_t across = ceil_div(p.cols, columns);
   if (p.rows > 0) {
-    const unsigned blocks = blocks_for(across * column_blocks(p.rows), tiles);
+    const unsigned blocks = walking_blocks(across * column_blocks(p.rows), tiles);
     const Status status = launch(kernel, dim3(blocks), dim3(kThreads), 0, stream, across, Gradient<T>(p));
     if (!status.ok()) return status;
   }

@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 Status run_by_element(const Copy& p, Stream stream) {
   const LoopNest<2> nest = copy_nest(p);
   if (nest.count() == 0) return {};
-  return launch(copy_by_element, dim3(blocks_for(nest.count(), kThreads)), dim3(kThreads), 0, stream,
+  return launch(copy_by_element, dim3(walking_blocks(nest.count(), kThreads)), dim3(kThreads), 0, stream,
                 Walk<2, std::int64_t>(nest), p.src_dtype, p.src, p.dst_dtype, p.dst);
 }
 
@@ -239,7 +239,7 @@ Status launch_vectors(std::int64_t n, const Copy& p, Stream stream) {
   if (head != elements_before_vector(p.src, sizeof(From), width))
     return unsupported("vectors of src and of dst begin at different elements");
   const Span span = make_span(n, head, width);
-  return launch(copy_vectors<To, From>, dim3(blocks_for(span.pieces(), kThreads)), dim3(kThreads), 0, stream, span,
+  return launch(copy_vectors<To, From>, dim3(walking_blocks(span.pieces(), kThreads)), dim3(kThreads), 0, stream, span,
                 static_cast<const From*>(p.src), static_cast<To*>(p.dst));
 }
 
@@ -306,8 +306,8 @@ Status run_tiles(const Copy& p, Stream stream) {
   const Transpose matrix = {nest.size[row], nest.size[last], nest.step[0][row], nest.step[1][last]};
   const std::int64_t tiles = outer.count() * ceil_div(matrix.rows, kTile) * ceil_div(matrix.cols, kTile);
   return by_bits(p.src_dtype, [&]<class T>(Type<T>) {
-    return launch(copy_tiles<T>, dim3(blocks_for(tiles, 1)), dim3(kThreads), 0, stream, Walk<2, std::int64_t>(outer),
-                  matrix, static_cast<const T*>(p.src), static_cast<T*>(p.dst));
+    return launch(copy_tiles<T>, dim3(walking_blocks(tiles, 1)), dim3(kThreads), 0, stream,
+                  Walk<2, std::int64_t>(outer), matrix, static_cast<const T*>(p.src), static_cast<T*>(p.dst));
   });
 }
 
@@ -367,7 +367,7 @@ __global__ void __launch_bounds__(kThreads, 1) fill_walk(Walk<1, Index> walk, Un
 
 template <class Unit, class Index>
 Status launch_fill(const LoopNest<1>& nest, Unit value, void* dst, Stream stream) {
-  return launch(fill_walk<Unit, Index>, dim3(blocks_for(nest.count(), kThreads)), dim3(kThreads), 0, stream,
+  return launch(fill_walk<Unit, Index>, dim3(walking_blocks(nest.count(), kThreads)), dim3(kThreads), 0, stream,
                 Walk<1, Index>(nest), value, static_cast<Unit*>(dst));
 }
 
@@ -432,8 +432,8 @@ Status fill_contiguous(const Fill& p, Stream stream) {
   const auto width = static_cast<std::int64_t>(16 / size_of(p.dtype));
   const Span span = make_span(nest.count(), elements_before_vector(p.dst, size_of(p.dtype), width), width);
   return by_fill_bits(p, [&]<class T>(T value) {
-    return launch(fill_vectors<T>, dim3(blocks_for(span.pieces(), kThreads)), dim3(kThreads), 0, stream, span, value,
-                  static_cast<T*>(p.dst));
+    return launch(fill_vectors<T>, dim3(walking_blocks(span.pieces(), kThreads)), dim3(kThreads), 0, stream, span,
+                  value, static_cast<T*>(p.dst));
   });
 }
 

@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 1) one_pass(const Rows<T> rows, Comp
 template <class T>
 Status launch_forward(void (*kernel)(Rows<T>, Computed<T>*, Computed<T>*), int rows_per_block, const CrossEntropy& p,
                       Stream stream) {
-  return launch(kernel, dim3(blocks_for(p.rows, rows_per_block)), dim3(kThreads), 0, stream, rows_of<T>(p),
+  return launch(kernel, dim3(walking_blocks(p.rows, rows_per_block)), dim3(kThreads), 0, stream, rows_of<T>(p),
                 static_cast<Computed<T>*>(p.loss), static_cast<Computed<T>*>(p.lse));
 }
 
@@ -218,7 +218,7 @@ Status launch_backward(const CrossEntropyBackward& p, Stream stream) {
       !rows_are_aligned<width>(static_cast<const T*>(p.dx), width))
     return unsupported("x or dx is not aligned to 16 bytes");
   if (p.rows == 0) return {};
-  const unsigned blocks = blocks_for(p.rows * p.classes, std::int64_t{kThreads} * width);
+  const unsigned blocks = walking_blocks(p.rows * p.classes, std::int64_t{kThreads} * width);
   return launch(backward<T, width>, dim3(blocks), dim3(kThreads), 0, stream, rows_of<T>(p),
                 static_cast<const Computed<T>*>(p.dloss), static_cast<const Computed<T>*>(p.lse),
                 static_cast<T*>(p.dx));

@@ -32,7 +32,7 @@ Status run_dropout(const Dropout& p, Stream stream) {
   const std::int64_t count = p.rows * p.cols;
   if (count == 0) return {};
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
-    return launch(drop_vectors<T, N>, dim3(blocks_for(count, kThreads * N)), dim3(kThreads), 0, stream, count,
+    return launch(drop_vectors<T, N>, dim3(walking_blocks(count, kThreads * N)), dim3(kThreads), 0, stream, count,
                   DropoutRows<Computed<T>>(p.dropout, p.map, p.cols), static_cast<const T*>(p.x),
                   static_cast<T*>(p.y));
   });

@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class Index, class F, class Out, class... In>
 Status run_elements(const LoopNest<1 + static_cast<int>(sizeof...(In))>& nest, Stream stream, F f, Out* out,
                     const In*... in) {
-  return launch(each_element<Index, F, Out, In...>, dim3(blocks_for(nest.count(), kThreads * kItems)), dim3(kThreads),
-                0, stream, Walk<1 + static_cast<int>(sizeof...(In)), Index>(nest), f, out, in...);
+  return launch(each_element<Index, F, Out, In...>, dim3(walking_blocks(nest.count(), kThreads * kItems)),
+                dim3(kThreads), 0, stream, Walk<1 + static_cast<int>(sizeof...(In)), Index>(nest), f, out, in...);
 }
 
 // --- The same in vectors ---

@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(kTokensOfWarps * kWarp, 1) embed_by_warp(const
 Status forward_by_block(const EmbeddingLayerNorm& p, Stream stream) {
   if (p.tokens == 0) return {};
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
-    return launch(embed_by_block<T>, dim3(blocks_for(p.tokens, 1)), dim3(kThreads), 0, stream, Forward<T>(p));
+    return launch(embed_by_block<T>, dim3(walking_blocks(p.tokens, 1)), dim3(kThreads), 0, stream, Forward<T>(p));
   });
 }
 
@@ -161,8 +161,8 @@ Status forward_by_warp(const EmbeddingLayerNorm& p, Stream stream) {
   if (const Status takes = takes_warps(p); !takes.ok() || p.tokens == 0) return takes;
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
     return by_eights(p.cols, [&]<int eights>(Count<eights>) {
-      return launch(embed_by_warp<T, eights>, dim3(blocks_for(p.tokens, kTokensOfWarps)), dim3(kTokensOfWarps * kWarp),
-                    0, stream, Forward<T>(p));
+      return launch(embed_by_warp<T, eights>, dim3(walking_blocks(p.tokens, kTokensOfWarps)),
+                    dim3(kTokensOfWarps * kWarp), 0, stream, Forward<T>(p));
     });
   });
 }
@@ -219,14 +219,14 @@ __global__ void __launch_bounds__(RegisterBlock<Computed<T>, warps>::threads, 1)
 
 template <class T>
 Status launch_by_block(const EmbeddingLayerNormBackward& p, Stream stream) {
-  return launch(gradient_by_block<T>, dim3(blocks_for(column_blocks(p.tokens), 1)), dim3(kThreads), 0, stream,
+  return launch(gradient_by_block<T>, dim3(walking_blocks(column_blocks(p.tokens), 1)), dim3(kThreads), 0, stream,
                 gradient_of<T>(p), Gradient<T>(p));
 }
 template <class T>
 Status launch_in_registers(const EmbeddingLayerNormBackward& p, Stream stream) {
   return by_eights(p.cols, [&]<int warps>(Count<warps>) {
     const dim3 block(warps * kWarp, RegisterBlock<Computed<T>, warps>::groups);
-    return launch(gradient_in_registers<T, warps>, dim3(blocks_for(column_blocks(p.tokens), 1)), block, 0, stream,
+    return launch(gradient_in_registers<T, warps>, dim3(walking_blocks(column_blocks(p.tokens), 1)), block, 0, stream,
                   gradient_of<T>(p), Gradient<T>(p));
   });
 }
@@ -278,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class T, int width>
 Status launch_tables(const EmbeddingLayerNormBackward& p, Stream stream) {
   const std::int64_t warps = p.tokens * ceil_div(p.cols, kWarp * width);
-  return launch(add_to_tables<T, width>, dim3(blocks_for(warps, kThreads / kWarp), 3), dim3(kThreads), 0, stream,
+  return launch(add_to_tables<T, width>, dim3(walking_blocks(warps, kThreads / kWarp), 3), dim3(kThreads), 0, stream,
                 p.tokens, p.cols, in<Computed<T>>(p.workspace), Tables<T>(p));
 }
 

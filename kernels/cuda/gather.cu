@@ -54,8 +54,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class Unit>
 Status launch_select(const IndexSelect& p, std::int64_t inner, Stream stream) {
   const Sizes sizes = {p.outer, p.n, inner, p.m};
-  return launch(select_units<Unit>, dim3(blocks_for(p.outer * p.m * inner, kThreads)), dim3(kThreads), 0, stream, sizes,
-                static_cast<const Unit*>(p.src), p.index, static_cast<Unit*>(p.dst));
+  return launch(select_units<Unit>, dim3(walking_blocks(p.outer * p.m * inner, kThreads)), dim3(kThreads), 0, stream,
+                sizes, static_cast<const Unit*>(p.src), p.index, static_cast<Unit*>(p.dst));
 }
 
 Status select_by_element(const IndexSelect& p, Stream stream) {
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class T>
 Status launch_gather(void (*kernel)(Sizes, const T*, const std::int64_t*, T*), int per_thread, const Gather& p,
                      Stream stream) {
-  const unsigned blocks = blocks_for(p.outer * p.m * p.inner, std::int64_t{kThreads} * per_thread);
+  const unsigned blocks = walking_blocks(p.outer * p.m * p.inner, std::int64_t{kThreads} * per_thread);
   return launch(kernel, dim3(blocks), dim3(kThreads), 0, stream, sizes_of(p), static_cast<const T*>(p.src), p.index,
                 static_cast<T*>(p.dst));
 }
@@ -207,7 +207,7 @@ Status launch_columns(const P& p, std::int64_t skip, Stream stream) {
   if (size_of(p.dtype) == 2) return kSumsInMemory;
   if (is_empty(p)) return {};
   return by_number(p.dtype, [&]<class T>(Type<T>) {
-    return launch(add_columns<T, one_index_a_row>, dim3(blocks_for(p.outer * p.inner, kThreads)), dim3(kThreads), 0,
+    return launch(add_columns<T, one_index_a_row>, dim3(walking_blocks(p.outer * p.inner, kThreads)), dim3(kThreads), 0,
                   stream, sizes_of(p), skip, static_cast<const T*>(p.src), p.index, static_cast<T*>(p.dst));
   });
 }
@@ -247,8 +247,8 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <class T, int width>
 Status launch_rows(const IndexAdd& p, Stream stream) {
   const std::int64_t warps = p.m * p.outer * ceil_div(p.inner, kWarp * width);
-  return launch(add_rows<T, width>, dim3(blocks_for(warps, kThreads / kWarp)), dim3(kThreads), 0, stream, sizes_of(p),
-                p.skip, static_cast<const T*>(p.src), p.index, static_cast<T*>(p.dst));
+  return launch(add_rows<T, width>, dim3(walking_blocks(warps, kThreads / kWarp)), dim3(kThreads), 0, stream,
+                sizes_of(p), p.skip, static_cast<const T*>(p.src), p.index, static_cast<T*>(p.dst));
 }
 
 Status index_add_by_row(const IndexAdd& p, Stream stream) {
@@ -289,7 +289,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 Status scatter_add_by_element(const ScatterAdd& p, Stream stream) {
   if (is_empty(p)) return {};
   return by_number(p.dtype, [&]<class T>(Type<T>) {
-    return launch(add_elements<T>, dim3(blocks_for(p.outer * p.m * p.inner, kThreads)), dim3(kThreads), 0, stream,
+    return launch(add_elements<T>, dim3(walking_blocks(p.outer * p.m * p.inner, kThreads)), dim3(kThreads), 0, stream,
                   sizes_of(p), static_cast<const T*>(p.src), p.index, static_cast<T*>(p.dst));
   });
 }

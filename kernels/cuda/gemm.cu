@@ -92,7 +92,7 @@ constexpr bool is_empty(const Gemm& p) { return p.m == 0 || p.n == 0 || p.batch 
 
 Status tiled(const Gemm& p, Stream stream) {
   if (is_empty(p)) return {};
-  const dim3 grid(blocks_for(tiles_of_c(p, kTile, kTile), 1));
+  const dim3 grid(walking_blocks(tiles_of_c(p, kTile, kTile), 1));
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
     return launch(multiply_tiled<T>, grid, dim3(kTiledThreads), 0, stream, p);
   });
@@ -236,8 +236,8 @@ Status run_fragments(const Gemm& p, Stream stream) {
   constexpr auto kernel = multiply_fragments<T, rows, cols, deep_a, deep_b>;
   constexpr std::size_t bytes = kStages * sizeof(Stage<T, rows, cols, deep_a, deep_b>);
   if (const Status status = allow_dynamic_shared(kernel, bytes, stream); !status.ok()) return status;
-  return launch(kernel, dim3(blocks_for(tiles_of_c(p, rows, cols), 1)), dim3(Shape<rows, cols>::threads), bytes, stream,
-                p);
+  const dim3 grid(blocks_for(tiles_of_c(p, rows, cols), 1));
+  return launch(kernel, grid, dim3(Shape<rows, cols>::threads), bytes, stream, p);
 }
 
 template <class T, int rows, int cols>
@@ -247,8 +247,6 @@ Status run_layout(const Gemm& p, Stream stream) {
   return p.transpose_b ? run_fragments<T, rows, cols, true, true>(p, stream)
                        : run_fragments<T, rows, cols, true, false>(p, stream);
 }
-
-constexpr std::int64_t kMostBlocks = 0x7fffffff;
 
 Status check_tensor_cores(const Gemm& p) {
   if (p.dtype != Dtype::f16 && p.dtype != Dtype::bf16) return unsupported("tensor cores serve f16 and bf16");

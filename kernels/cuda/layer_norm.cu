@@ -169,7 +169,7 @@ template <template <class> class Rows, class P>
 Status forward_by_block(const P& p, Stream stream) {
   if (p.rows == 0) return {};
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
-    return launch(normalise_by_block<T, Rows<T>>, dim3(blocks_for(p.rows, 1)), dim3(kThreads), 0, stream,
+    return launch(normalise_by_block<T, Rows<T>>, dim3(walking_blocks(p.rows, 1)), dim3(kThreads), 0, stream,
                   Normalisation<T>(p), Rows<T>(p));
   });
 }
@@ -187,7 +187,7 @@ Status forward_by_warp(const P& p, Stream stream) {
   if (const Status takes = takes_warps<Rows>(p); !takes.ok() || p.rows == 0) return takes;
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
     return by_eights(p.cols, [&]<int eights>(Count<eights>) {
-      return launch(normalise_by_warp<T, Rows<T>, eights>, dim3(blocks_for(p.rows, kRowsOfWarps)),
+      return launch(normalise_by_warp<T, Rows<T>, eights>, dim3(walking_blocks(p.rows, kRowsOfWarps)),
                     dim3(kRowsOfWarps * kWarp), 0, stream, Normalisation<T>(p), Rows<T>(p));
     });
   });
@@ -306,7 +306,7 @@ Status backward(const P& p, Stream stream, Launch&& launch_rows) {
 template <template <class> class Fused, class P>
 Status backward_by_block(const P& p, Stream stream) {
   return backward(p, stream, [&]<class T>(Type<T>) {
-    return launch(gradient_by_block<T, Fused<T>>, dim3(blocks_for(column_blocks(p.rows), 1)), dim3(kThreads), 0,
+    return launch(gradient_by_block<T, Fused<T>>, dim3(walking_blocks(column_blocks(p.rows), 1)), dim3(kThreads), 0,
                   stream, gradient_of<T>(p), Fused<T>(p));
   });
 }
@@ -327,7 +327,7 @@ Status backward_in_registers(const P& p, Stream stream) {
   return backward(p, stream, [&]<class T>(Type<T>) {
     return by_eights(p.cols, [&]<int warps>(Count<warps>) {
       const dim3 block(warps * kWarp, RegisterBlock<Computed<T>, warps>::groups);
-      return launch(gradient_in_registers<T, Fused<T>, warps>, dim3(blocks_for(column_blocks(p.rows), 1)), block, 0,
+      return launch(gradient_in_registers<T, Fused<T>, warps>, dim3(walking_blocks(column_blocks(p.rows), 1)), block, 0,
                     stream, gradient_of<T>(p), Fused<T>(p));
     });
   });

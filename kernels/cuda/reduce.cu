@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kOutputThreads, 1)
 
 template <class T, class Op, class Out>
 Status launch_by_block(const LoopNest<1>& kept, const LoopNest<1>& reduced, const T* in, Out* out, Stream stream) {
-  return launch(reduce_by_block<T, Op, Out>, dim3(blocks_for(kept.count(), 1)), dim3(kOutputThreads), 0, stream,
+  return launch(reduce_by_block<T, Op, Out>, dim3(walking_blocks(kept.count(), 1)), dim3(kOutputThreads), 0, stream,
                 Walk<1, std::int64_t>(kept), Walk<1, std::int64_t>(reduced), in, out);
 }
 
@@ -216,7 +216,7 @@ template <class T, class Op, class Out>
 Status launch_rows(const Split& s, const T* in, Out* out, Stream stream) {
   const auto kernel =
       rows_begin_aligned<T>(s.kept, in) ? reduce_rows<T, Op, true, Out> : reduce_rows<T, Op, false, Out>;
-  return launch(kernel, dim3(blocks_for(s.outputs() * s.row_chunks(), kWarps)), dim3(kThreads), 0, stream,
+  return launch(kernel, dim3(walking_blocks(s.outputs() * s.row_chunks(), kWarps)), dim3(kThreads), 0, stream,
                 Walk<1, std::int64_t>(s.kept), s.inputs(), s.row_chunks(), in, out);
 }
 
@@ -270,7 +270,7 @@ template <class T, class Op, class Out>
 Status launch_columns(const Split& s, const T* in, Out* out, Stream stream) {
   const std::int64_t cols = s.kept.size[s.kept.rank - 1];
   const std::int64_t pieces = s.outputs() / cols * ceil_div(cols, kWarp) * s.column_chunks();
-  return launch(reduce_columns<T, Op, Out>, dim3(blocks_for(pieces, 1)), dim3(kThreads), 0, stream,
+  return launch(reduce_columns<T, Op, Out>, dim3(walking_blocks(pieces, 1)), dim3(kThreads), 0, stream,
                 Walk<1, std::int64_t>(s.kept), Walk<1, std::int64_t>(s.reduced), cols, s.column_chunks(), in, out);
 }
 
@@ -414,7 +414,7 @@ Status run_arg_reduce(const ArgReduce& p, Stream stream) {
   return by_reduced_type(p.dtype, [&]<class T>(Type<T>) {
     constexpr int outputs_per_block = variant == by_thread ? kThreads : kWarps;
     const auto kernel = variant == by_thread ? argmax_by_thread<T> : argmax_by_warp<T>;
-    return launch(kernel, dim3(blocks_for(outputs, outputs_per_block)), dim3(kThreads), 0, stream, outputs, p.n,
+    return launch(kernel, dim3(walking_blocks(outputs, outputs_per_block)), dim3(kThreads), 0, stream, outputs, p.n,
                   p.inner, static_cast<const T*>(p.in), p.out);
   });
 }

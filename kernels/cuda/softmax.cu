@@ -180,7 +180,7 @@ int select(const P& p) {
 Status by_block(const Softmax& p, Stream stream) {
   if (p.rows == 0) return {};
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
-    return launch(softmax_by_block<T>, dim3(blocks_for(p.rows, 1)), dim3(kThreads), 0, stream, Rows<T>(p));
+    return launch(softmax_by_block<T>, dim3(walking_blocks(p.rows, 1)), dim3(kThreads), 0, stream, Rows<T>(p));
   });
 }
 
@@ -188,7 +188,7 @@ Status by_warp(const Softmax& p, Stream stream) {
   if (const Status takes = takes_warps(p); !takes.ok() || p.rows == 0) return takes;
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
     return by_elements(p.cols, [&]<int n>(Count<n>) {
-      return launch(softmax_by_warp<T, n>, dim3(blocks_for(p.rows, kRowsOfWarps)), dim3(kRowsOfWarps * kWarp), 0,
+      return launch(softmax_by_warp<T, n>, dim3(walking_blocks(p.rows, kRowsOfWarps)), dim3(kRowsOfWarps * kWarp), 0,
                     stream, Rows<T>(p));
     });
   });
@@ -197,7 +197,7 @@ Status by_warp(const Softmax& p, Stream stream) {
 Status backward_by_block(const SoftmaxBackward& p, Stream stream) {
   if (p.rows * p.cols == 0) return {};
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
-    return launch(gradient_by_block<T>, dim3(blocks_for(p.rows, 1)), dim3(kThreads), 0, stream, GradientRows<T>(p));
+    return launch(gradient_by_block<T>, dim3(walking_blocks(p.rows, 1)), dim3(kThreads), 0, stream, GradientRows<T>(p));
   });
 }
 
@@ -205,7 +205,7 @@ Status backward_by_warp(const SoftmaxBackward& p, Stream stream) {
   if (const Status takes = takes_warps(p); !takes.ok() || p.rows * p.cols == 0) return takes;
   return by_floating(p.dtype, [&]<class T>(Type<T>) {
     return by_elements(p.cols, [&]<int n>(Count<n>) {
-      return launch(gradient_by_warp<T, n>, dim3(blocks_for(p.rows, kRowsOfWarps)), dim3(kRowsOfWarps * kWarp), 0,
+      return launch(gradient_by_warp<T, n>, dim3(walking_blocks(p.rows, kRowsOfWarps)), dim3(kRowsOfWarps * kWarp), 0,
                     stream, GradientRows<T>(p));
     });
   });
