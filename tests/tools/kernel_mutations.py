@@ -3,4 +3,8 @@
 The old text must stand in the kernel's body; its first place is taken.
 """
 
-PLACES = {}
+PLACES = {
+    ("copy", "copy_units"): ("i >= walk.count", "i > walk.count"),
+    ("elementwise", "each_element"): ("kThreads >= count", "kThreads > count"),
+    ("adamw", "adamw_step"): ("i < count;", "i <= count;"),
+}
