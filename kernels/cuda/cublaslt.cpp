@@ -1,12 +1,10 @@
 #include "kernels/cuda/cublaslt.h"
 
 #include <cuda_runtime_api.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
@@ -14,6 +12,7 @@
 
 #include "kernels/base/entry.h"
 #include "kernels/cuda/cublaslt_abi.h"
+#include "kernels/cuda/vendor_library.h"
 
 #if __has_include(<cublasLt.h>)
 #include <cublasLt.h>
@@ -29,25 +28,12 @@ struct Library {
   std::string why_not;
 };
 
-/// The system's own search first (LD_LIBRARY_PATH, ld.so.conf), then the toolkit's folder.
-void* open_library(const std::string& name, std::string* why_not) {
-  std::string toolkit = "/usr/local/cuda";
-  if (const char* home = std::getenv("CUDA_HOME"); home != nullptr && home[0] != '\0') toolkit = home;
-  for (const std::string& path : {name, toolkit + "/lib64/" + name})
-    if (void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return library;
-  const char* const said = dlerror();
-  *why_not = "there is no " + name + " (" + (said == nullptr ? "" : said) + ")";
-  return nullptr;
-}
-
 Library load() {
   Library loaded;
   void* const library = open_library("libcublasLt.so." + std::to_string(CUDART_VERSION / 1000), &loaded.why_not);
   if (library == nullptr) return loaded;
   const auto find = [&](auto*& function, const char* name) {
-    void* const address = dlsym(library, (std::string("cublasLt") + name).c_str());
-    if (address == nullptr) loaded.why_not = "libcublasLt has no function cublasLt" + std::string(name);
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
+    find_function(library, std::string("cublasLt") + name, function, &loaded.why_not);
   };
   lt::Functions& f = loaded.functions;
   find(f.GetVersion, "GetVersion");
@@ -92,12 +78,6 @@ struct Plan {
 std::uint32_t alignment(const void* p) {
   const auto address = reinterpret_cast<std::uintptr_t>(p) | 256;
   return static_cast<std::uint32_t>(address & (~address + 1));
-}
-
-int current_device() {
-  int device = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) static_cast<void>(cudaGetLastError());
-  return device;
 }
 
 Key key_of(const Gemm& p) {
