@@ -168,7 +168,7 @@ bool measure(KernelCase& made, const BackendModule& backend, Timer& timer, doubl
 }  // namespace
 
 int main(int argc, char** argv) {
-  const BackendModule& backend = cuda_module();
+  const BackendModule& backend = cuda_referee_module();
   if (backend.device->device_count() == 0) {
     std::printf("not measured here: %s\n", backend.device->why_unavailable());
     return 77;

@@ -14,7 +14,7 @@ namespace sinter::bench {
 struct Sizes {
   std::int64_t tokens = 32768, small_tokens = 4096, tiny_tokens = 228;   ///< the last: a step of SST-2 at batch 16
   std::int64_t hidden = 768, intermediate = 3072, heads = 12, vocab = 30522, positions = 512;
-  std::int64_t sequence = 128, long_sequence = 512;
+  std::int64_t sequence = 128, middle_sequence = 256, long_sequence = 512;
   std::int64_t parameters = 109'483'778;
 };
 

@@ -38,9 +38,11 @@ if [ -d "$here/bin" ]; then
   bin=$here/bin results=$here/gpu_results
   export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
-# cuBLASLt may stand in a Python environment only.
-cublas=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)/cu13/lib
-if [ -d "$cublas" ]; then export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cublas; fi
+# cuBLASLt and cuDNN may stand in a Python environment only.
+nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
+for folder in "$nvidia/cu13/lib" "$nvidia/cudnn/lib"; do
+  if [ -d "$folder" ]; then export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder; fi
+done
 deadline=$((SECONDS + 480))
 
 if [ ! -x "$bin/example_layer_norm" ]; then

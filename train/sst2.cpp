@@ -126,7 +126,7 @@ const data::Dataset& split(const train::CommandLine& c, const data::DatasetDict&
   return splits[name];
 }
 
-/// "cuda:0 (NVIDIA H200; CUDA runtime 13.0, cuBLASLt 13.1.0)";
+/// "cuda:0 (NVIDIA H200; CUDA runtime 13.0, cuBLASLt 13.1.0, cuDNN 9.28.1)";
 /// "cpu (avx512, 2 threads); CUDA is not usable: there is no NVIDIA driver".
 std::string described_device(const train::TrainingArguments& args) {
   const Runtime& runtime = Runtime::instance();

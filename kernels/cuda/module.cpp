@@ -2,10 +2,13 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <string>
 
 #include "kernels/base/families.h"
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/device.h"
 
 namespace sinter::kernels {
@@ -24,15 +27,25 @@ struct Libraries {
   std::string description = runtime_version();
   Table table;
 
-  explicit Libraries(const Table& own) : table(own) {
-    if (cuda_device_api().device_count() == 0) return;  // nothing to load a library of half a gigabyte for
-    if (*cuda::why_no_cublaslt() != '\0') {
-      description += std::string(", without cuBLASLt: ") + cuda::why_no_cublaslt();
-      return;
+  Libraries(const Table& own, cuda::Serves serves) : table(own) {
+    if (cuda_device_api().device_count() == 0) return;  // nothing to load libraries of half a gigabyte for
+    if (add("cuBLASLt", cuda::why_no_cublaslt(), cuda::cublaslt_version)) {
+      static const KernelEntry gemm = cuda::with_cublaslt(row(KernelId::gemm));   // every module's
+      row(KernelId::gemm) = gemm;
     }
-    description += ", " + cuda::cublaslt_version();
-    for (std::size_t i = 0; i < table.count; ++i)
-      if (table.rows[i].id == KernelId::gemm) table.rows[i] = cuda::with_cublaslt(table.rows[i]);
+    if (add("cuDNN", cuda::dnn::why_no_cudnn(), cuda::dnn::version))
+      for (const KernelId id : {KernelId::attention, KernelId::attention_backward})
+        row(id) = cuda::with_cudnn(row(id), serves);
+  }
+
+ private:
+  /// Says in the description that the library is there, or why it is not.
+  bool add(const char* name, const std::string& why_not, std::string (*version)()) {
+    description += why_not.empty() ? ", " + version() : std::string(", without ") + name + ": " + why_not;
+    return why_not.empty();
+  }
+  KernelEntry& row(KernelId id) {
+    return *std::find_if(table.rows, table.rows + table.count, [&](const KernelEntry& each) { return each.id == id; });
   }
 };
 
@@ -53,7 +66,14 @@ const BackendModule& own_cuda_module() {
 }
 
 const BackendModule& cuda_module() {
-  static const Libraries all(own_table());
+  static const Libraries all(own_table(), cuda::Serves::selection);
+  static const BackendModule module = {kBackendAbi,     "cuda",           all.description.c_str(), all.table.rows,
+                                       all.table.count, &cuda_device_api()};
+  return module;
+}
+
+const BackendModule& cuda_referee_module() {
+  static const Libraries all(own_table(), cuda::Serves::referee);
   static const BackendModule module = {kBackendAbi,     "cuda",           all.description.c_str(), all.table.rows,
                                        all.table.count, &cuda_device_api()};
   return module;

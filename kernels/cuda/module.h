@@ -9,6 +9,10 @@ namespace sinter::kernels {
 /// libraries, or why without.
 const BackendModule& cuda_module();
 
+/// The same for tests and benchmarks: libraries' variants also run where kernels of this folder are selected, and
+/// workspaces have room for them.
+const BackendModule& cuda_referee_module();
+
 /// The same with the kernels of this folder alone.
 const BackendModule& own_cuda_module();
 

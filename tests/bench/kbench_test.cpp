@@ -12,8 +12,8 @@ namespace sinter::bench {
 namespace {
 
 constexpr Sizes kSmall = {.tokens = 64, .small_tokens = 32, .tiny_tokens = 9, .hidden = 64, .intermediate = 72,
-                          .heads = 1, .vocab = 50, .positions = 40, .sequence = 16, .long_sequence = 32,
-                          .parameters = 3 * 4096 + 5};
+                          .heads = 1, .vocab = 50, .positions = 40, .sequence = 16, .middle_sequence = 24,
+                          .long_sequence = 32, .parameters = 3 * 4096 + 5};
 
 std::vector<kernels::KernelId> kernels_of(const std::vector<MakeCase>& cases) {
   std::vector<kernels::KernelId> ids;

@@ -27,13 +27,20 @@ void for_each_schedule(const std::function<void(const std::string& schedule)>& f
 
 namespace {
 
+/// What the pretended library tells beside cuDNN's own functions.
+template <class Result>
+Result told(const char* function) {
+  return reinterpret_cast<Result (*)()>(dlsym(dlopen("libcudnn.so.9", RTLD_NOW | RTLD_NOLOAD), function))();
+}
+int compiled_plans() { return told<int>("pretended_cudnn_plans"); }
+
 TEST(Cudnn, IsFound) {
   EXPECT_STREQ(cuda::dnn::why_no_cudnn(), "");
   EXPECT_EQ(cuda::dnn::version(), "cuDNN 9.28.1");
 }
 
-/// The pretended library computes in f64 from the same values: one rounding to `dtype` remains, of f32 for lse, whose own
-/// rounding is one of the exponent in the backward. Scores may be 2^3 and more, and so that many roundings of f32.
+/// The pretended library computes in f64 from the same values: one rounding to `dtype` remains, of f32 for lse. Of the
+/// scale too: a score of the size 2^3 is then off by 2^3 u, and so is its probability.
 void check(Dtype dtype, const Batch& batch) {
   const AttentionCase test(dtype, batch);
   test.check_forward("cudnn", {.ulps = 8, .floor = 1}, {.ulps = 2, .floor = 1});
@@ -127,12 +134,6 @@ TEST(Cudnn, SaysWhatItDoesNotTake) {
        [](AttentionBackward& p) { p.dq = static_cast<std::byte*>(p.dq) + 8; }});
 }
 
-int compiled_plans() {
-  static const auto count =
-      reinterpret_cast<int (*)()>(dlsym(dlopen("libcudnn.so.9", RTLD_NOW | RTLD_NOLOAD), "pretended_cudnn_plans"));
-  return count();
-}
-
 /// One plan serves other tokens, positions, scales and almost as many sequences; not what its tensors know.
 TEST(Cudnn, PlansAreKept) {
   auto p = aligned_params<Attention>();
@@ -173,18 +174,40 @@ TEST(Cudnn, WorkspaceHoldsTablesStatisticsAndThePlans) {
   EXPECT_EQ(cuda::cudnn_workspace(p), 0u);
 }
 
+/// Four tokens with heads of 8, in host memory.
+struct FourTokens {
+  explicit FourTokens(std::int64_t heads)
+      : rows(static_cast<std::size_t>(4 * heads)), lse(rows.size()), workspace(std::size_t{1} << 16) {
+    params = {.dtype = Dtype::f16, .tokens = 4, .sequences = 1, .heads = heads, .head_size = 8, .max_length = 4,
+              .offsets = offsets, .q = rows.data(), .k = rows.data(), .v = rows.data(), .stride_q = 8 * heads,
+              .stride_k = 8 * heads, .stride_v = 8 * heads, .stride_o = 8 * heads, .o = rows.data(), .lse = lse.data(),
+              .workspace = workspace.data()};
+    EXPECT_LE(cuda::cudnn_workspace(params), workspace.size());
+  }
+  struct alignas(16) Row {
+    f16 of_head[8] = {};
+  };
+  const std::int32_t offsets[2] = {0, 4};
+  std::vector<Row> rows;
+  std::vector<float> lse;
+  std::vector<std::byte> workspace;
+  Attention params;
+};
+
+TEST(Cudnn, RunsInTheStream) {
+  const FourTokens call(2);
+  const DeviceApi& api = *device_under_test().device;
+  Stream stream;
+  ASSERT_TRUE(api.create_stream(0, &stream).ok());
+  for (const Stream each : {stream, Stream{}}) {
+    EXPECT_TRUE(cuda::attend_by_cudnn(call.params, each).ok());
+    EXPECT_EQ(told<void*>("pretended_cudnn_stream"), each.handle);
+  }
+  api.destroy_stream(0, stream);
+}
+
 TEST(Cudnn, FailuresAreTheLibrarysOwnWords) {
-  constexpr std::int64_t tokens = 4, heads = 11, head_size = 8, hidden = heads * head_size;
-  alignas(16) f16 rows[tokens * hidden] = {};
-  float lse[tokens * heads];
-  const std::int32_t offsets[] = {0, tokens};
-  std::vector<std::byte> workspace(1 << 16);
-  const Attention p{.dtype = Dtype::f16, .tokens = tokens, .sequences = 1, .heads = heads, .head_size = head_size,
-                    .max_length = tokens, .offsets = offsets, .q = rows, .k = rows, .v = rows, .stride_q = hidden,
-                    .stride_k = hidden, .stride_v = hidden, .stride_o = hidden, .o = rows, .lse = lse,
-                    .workspace = workspace.data()};
-  ASSERT_LE(cuda::cudnn_workspace(p), workspace.size());
-  const Status status = cuda::attend_by_cudnn(p, {});
+  const Status status = cuda::attend_by_cudnn(FourTokens(11).params, {});
   EXPECT_EQ(status.code, StatusCode::device_error);
   EXPECT_STREQ(status.what, "the pretended cuDNN refuses this");
 }

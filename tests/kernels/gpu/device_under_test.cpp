@@ -9,13 +9,13 @@ namespace sinter::kernels::testing {
 /// Every variant, libraries' included; selected are our own, as on the emulated device.
 const BackendModule& device_under_test() {
   static const std::vector<KernelEntry> entries = [] {
-    const BackendModule& all = cuda_module();
+    const BackendModule& all = cuda_referee_module();
     std::vector<KernelEntry> rows(all.entries, all.entries + all.entry_count);
     for (KernelEntry& row : rows) row.select = find(own_cuda_module(), row.id)->select;
     return rows;
   }();
-  static const BackendModule module = {kBackendAbi,    "cuda",         cuda_module().description, entries.data(),
-                                       entries.size(), cuda_module().device};
+  static const BackendModule module = {kBackendAbi,    "cuda",         cuda_referee_module().description,
+                                       entries.data(), entries.size(), cuda_referee_module().device};
   return module;
 }
 

@@ -1,10 +1,10 @@
-// A libcudnn that computes attention on the host: what kernels/cuda/cudnn*.cpp ask of the real one is so tested without a
-// GPU. It is written from the library's documentation, and strict: an attribute of another element type, a descriptor
+// A libcudnn that computes attention on the host: what kernels/cuda/cudnn*.cpp ask of the real one is so tested without
+// a GPU. It is written from the library's documentation, and strict: an attribute of another element type, a descriptor
 // that is used before it is finalized or changed after it, a tensor that does not fit its operation, a pointer that is
 // less aligned than promised and a backward whose sums have no order are refused.
 //
-// Two engines: number 9 comes first, and cannot compile heads of 24; number 8 has no ordered sums. Heads count as flags:
-// there is no engine for 13 of them, and 11 of them fail when they are executed.
+// Two engines: number 9 comes first, and cannot compile heads of 24; number 8 has no ordered sums. Numbers of heads
+// stand for what else may happen: there is no engine for 13 of them, and 11 of them fail when they are executed.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -24,6 +24,7 @@ using namespace sinter::kernels;
 constexpr dnn::Answer kBadParam = 2000, kNotSupported = 3000, kExecutionFailed = 5000;
 
 int compiled_plans = 0;
+void* last_stream = nullptr;
 
 struct Values {
   dnn::ElementType type;
@@ -104,7 +105,8 @@ bool is_tensor(const Desc& t) {
   for (const dnn::Attribute a : {dnn::kTensorDataType, dnn::kTensorDimensions, dnn::kTensorStrides, dnn::kTensorId,
                                  dnn::kTensorAlignment})
     if (!t.has(a)) return false;
-  if (t.attributes.at(dnn::kTensorDimensions).count != 4 || t.attributes.at(dnn::kTensorStrides).count != 4) return false;
+  for (const dnn::Attribute a : {dnn::kTensorDimensions, dnn::kTensorStrides})
+    if (t.attributes.at(a).count != 4) return false;
   if (!t.has(dnn::kTensorRaggedOffset)) return true;
   const Desc& begins = *t.desc(dnn::kTensorRaggedOffset);
   return begins.type == dnn::kTensor && data_type(begins) == dnn::kI64 && has_dims(begins, dim(t, 0) + 1, 1, 1, 1);
@@ -272,7 +274,8 @@ class Execution {
     scale_ = *static_cast<const float*>(pointer(*op_.desc(pass_.scale)));
     for (std::int64_t b = 0; b < sequences_; ++b) {
       if (lengths[b] < 0 || lengths[b] > dim(q, 2)) return kExecutionFailed;
-      for (std::int64_t h = 0; h < heads_; ++h) op_.type == dnn::kSdpaForward ? forward(b, h, lengths[b]) : backward(b, h, lengths[b]);
+      for (std::int64_t h = 0; h < heads_; ++h)
+        op_.type == dnn::kSdpaForward ? forward(b, h, lengths[b]) : backward(b, h, lengths[b]);
     }
     return dnn::kSuccess;
   }
@@ -348,6 +351,7 @@ extern "C" {
 
 /// For the tests.
 int pretended_cudnn_plans() { return compiled_plans; }
+void* pretended_cudnn_stream() { return last_stream; }
 
 std::size_t cudnnGetVersion() { return 92801; }
 const char* cudnnGetErrorString(dnn::Answer) { return "the pretended cuDNN refuses this"; }
@@ -356,7 +360,10 @@ dnn::Answer cudnnCreate(dnn::Handle* handle) {
   *handle = &only;
   return dnn::kSuccess;
 }
-dnn::Answer cudnnSetStream(dnn::Handle handle, void*) { return handle == nullptr ? kBadParam : dnn::kSuccess; }
+dnn::Answer cudnnSetStream(dnn::Handle handle, void* stream) {
+  last_stream = stream;
+  return handle == nullptr ? kBadParam : dnn::kSuccess;
+}
 
 dnn::Answer cudnnBackendCreateDescriptor(dnn::DescriptorType type, dnn::Descriptor* made) {
   *made = new Desc{type, false, {}};

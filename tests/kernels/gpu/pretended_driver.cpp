@@ -1,5 +1,5 @@
-// A libcuda.so.1 without a GPU, for cuDNN to compile plans beside: it takes compiled kernels as a driver would load them,
-// as long as they are ELF files, and has nothing to run them on. Every other function answers CUDA_ERROR_NO_DEVICE.
+// A libcuda.so.1 without a GPU, for cuDNN to compile plans beside: it takes compiled kernels as a driver would load
+// them, as long as they are ELF files, and has nothing to run them on. Other functions answer CUDA_ERROR_NO_DEVICE.
 #include <cstdint>
 #include <cstring>
 
