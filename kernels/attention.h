@@ -19,7 +19,8 @@ namespace sinter::kernels {
 /// null. dropout.active() needs every position < 4096. CPU: f32, f64. CUDA: every floating dtype, computed in f32 (f64
 /// for f64); 16-bit variants on tensor cores round probabilities, dS and the operands of every product to `dtype`.
 /// A row's bits depend on its own sequence and head alone; on CUDA also on the variant, which max_length selects (up to
-/// 128, or more), and where that is cuDNN on the number of sequences and max_length, both rounded up. FLOPs: 4 * head_size * sum of squared lengths * heads.
+/// 128, or more), and where that is cuDNN on sequences and max_length, both rounded up.
+/// FLOPs: 4 * head_size * sum of squared lengths * heads.
 struct Attention {
   static constexpr KernelId id = KernelId::attention;
   Dtype dtype = Dtype::f32;

@@ -68,10 +68,11 @@ TEST(Cudnn, NothingToDo) {
   EXPECT_TRUE(cuda::differentiate_by_cudnn({.dtype = Dtype::f16, .heads = 2, .head_size = 16}, {}).ok());
 }
 
-/// The first engine cannot compile these, and the second has no sums in a fixed order.
+/// The first engine cannot compile the first batch, and has no sums in a fixed order for the second.
 TEST(Cudnn, TakesTheNextProposal) {
   const Batch batch{.lengths = {9}, .heads = 1, .head_size = 24};
   AttentionCase(Dtype::f16, batch).check_forward("cudnn", {.ulps = 8, .floor = 1}, {.ulps = 2, .floor = 1});
+  check(Dtype::f16, {.lengths = {9}, .heads = 7, .head_size = 8});
 }
 
 template <class P>
@@ -122,6 +123,7 @@ TEST(Cudnn, SaysWhatItDoesNotTake) {
       aligned_params<Attention>(),
       {[](Attention& p) { p.dtype = Dtype::f32; }, [](Attention& p) { p.head_size = 44; },
        [](Attention& p) { p.head_size = 264; }, [](Attention& p) { p.heads = 13; },   // no engine
+       [](Attention& p) { p.head_size = 48; },                                        // none that compiles
        [](Attention& p) { p.key_mask = static_cast<const std::uint8_t*>(p.q); },
        [](Attention& p) { p.dropout.threshold = 100; }, [](Attention& p) { p.stride_k = 772; },
        [](Attention& p) { p.v = static_cast<const std::byte*>(p.v) + 8; },
@@ -130,6 +132,7 @@ TEST(Cudnn, SaysWhatItDoesNotTake) {
       aligned_params<AttentionBackward>(),
       {[](AttentionBackward& p) { p.dtype = Dtype::f64; },
        [](AttentionBackward& p) { p.head_size = 24; },   // no engine that adds in a fixed order
+       [](AttentionBackward& p) { p.head_size = 48; },
        [](AttentionBackward& p) { p.stride_do = 772; }, [](AttentionBackward& p) { p.stride_dv = 769; },
        [](AttentionBackward& p) { p.dq = static_cast<std::byte*>(p.dq) + 8; }});
 }
