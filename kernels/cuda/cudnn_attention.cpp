@@ -17,7 +17,8 @@ namespace sinter::kernels::cuda {
 namespace {
 
 constexpr std::int64_t kMostHeadSize = 256;
-/// Sequences up to here are by_rows's: variants change with max_length there, and nowhere else.
+/// Sequences up to here are by_rows's, or those of our own kernels on tensor cores: variants change with max_length
+/// there, and nowhere else.
 constexpr std::int64_t kShort = 128;
 constexpr std::int64_t kLengthClass = 128;
 
@@ -278,18 +279,20 @@ struct Row {
   static inline KernelEntry own;
   static inline std::vector<Variant> variants;
 
-  /// Where variant 0, by_rows, would run; plans are not compiled for anything else.
+  /// Where variant 0, by_rows, would run.
   static bool is_free(const P& p) { return p.max_length > kShort && own.select(&p) == 0; }
+  /// Plans are not compiled for anything else.
+  static bool is_served(const P& p) { return serves == Serves::referee ? p.max_length >= kShort : is_free(p); }
 
   static Status run(const P& p, Stream stream) {
-    if (serves == Serves::selection && p.tokens > 0 && !is_free(p))
-      return unsupported("attention by cuDNN is a referee where kernels of our own on tensor cores are selected");
+    if (p.tokens > 0 && !is_served(p))
+      return unsupported("cuDNN is for long sequences, and only a referee where tensor cores serve them already");
     return run_by_cudnn(p, stream);
   }
   static int select(const P& p) { return is_free(p) && takes(p) ? own.variant_count : own.select(&p); }
   static std::size_t workspace(const P& p) {
     const std::size_t by_own = own.workspace(&p);
-    return serves == Serves::referee || is_free(p) ? std::max(by_own, workspace_of(p)) : by_own;
+    return is_served(p) ? std::max(by_own, workspace_of(p)) : by_own;
   }
 
   static KernelEntry with_cudnn(const KernelEntry& row) {

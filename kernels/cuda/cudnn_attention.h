@@ -20,7 +20,8 @@ namespace sinter::kernels::cuda {
 
 /// True where cuDNN is there and has a plan for these params, given their pointers' alignment: f16 or bf16, heads of a
 /// multiple of 8 up to 256, no dropout, no key_mask; pointers and token strides multiples of 16 bytes. The first
-/// question for a class of problems compiles its plan (about half a second), later ones ask a map.
+/// question for a class of problems compiles its plan (about half a second), later ones ask a map: it must not be asked
+/// while a stream is captured.
 bool cudnn_takes(const Attention& p);
 bool cudnn_takes(const AttentionBackward& p);
 
@@ -35,8 +36,10 @@ Status differentiate_by_cudnn(const AttentionBackward& p, Stream stream);
 
 /// Whom the variant serves.
 enum class Serves {
-  selection,   ///< it is selected where no variant on tensor cores takes the params, and refuses everything else
-  referee      ///< selected as before; runs wherever cuDNN takes the params, and `workspace` has room for it
+  selection,   ///< it is selected for more than 128 tokens where no variant on tensor cores takes the params, and
+               ///< refuses everything else
+  referee      ///< selected in the same way; also runs where others are selected and max_length is 128 or more, and
+               ///< `workspace` has room for it
 };
 
 /// The row `own` of attention or attention_backward with one more variant, "cudnn". Called once for each row and

@@ -41,7 +41,8 @@ TEST(Cudnn, IsFound) {
 
 /// The pretended library computes in f64 from the same values: one rounding to `dtype` remains, of f32 for lse. Of the
 /// scale too: a score of the size 2^3 is then off by 2^3 u, and so is its probability.
-void check(Dtype dtype, const Batch& batch) {
+void check(Dtype dtype, Batch batch) {
+  batch.longest = std::max<std::int64_t>(batch.max_length(), 128);   // a bound, so that the rows serve it
   const AttentionCase test(dtype, batch);
   test.check_forward("cudnn", {.ulps = 8, .floor = 1}, {.ulps = 2, .floor = 1});
   test.check_backward("cudnn", {.ulps = 64, .floor = 1});
@@ -70,7 +71,7 @@ TEST(Cudnn, NothingToDo) {
 
 /// The first engine cannot compile the first batch, and has no sums in a fixed order for the second.
 TEST(Cudnn, TakesTheNextProposal) {
-  const Batch batch{.lengths = {9}, .heads = 1, .head_size = 24};
+  const Batch batch{.lengths = {9}, .heads = 1, .head_size = 24, .longest = 128};
   AttentionCase(Dtype::f16, batch).check_forward("cudnn", {.ulps = 8, .floor = 1}, {.ulps = 2, .floor = 1});
   check(Dtype::f16, {.lengths = {9}, .heads = 7, .head_size = 8});
 }
@@ -253,8 +254,11 @@ void check_selection() {
   EXPECT_EQ(row.select(&p), 1);
   EXPECT_EQ(row.workspace(&p), 100u);
   EXPECT_EQ(row.variants[2].run(&p, {}).code, StatusCode::unsupported);
-  EXPECT_GT(referee.workspace(&p), 100u);
-  EXPECT_GT(referee.workspace(&short_one), 100u);
+  EXPECT_EQ(referee.workspace(&p), cuda::cudnn_workspace(p));
+  EXPECT_EQ(referee.workspace(&short_one), cuda::cudnn_workspace(short_one));
+  short_one.max_length = 127;
+  EXPECT_LT(referee.workspace(&short_one), cuda::cudnn_workspace(short_one));
+  EXPECT_EQ(referee.variants[referee.variant_count - 1].run(&short_one, {}).code, StatusCode::unsupported);
 }
 
 TEST(CudnnRow, IsSelectedWhereNoKernelOfOurOwnOnTensorCoresIs) {
