@@ -285,7 +285,7 @@ struct Row {
   static bool is_served(const P& p) { return serves == Serves::referee ? p.max_length >= kShort : is_free(p); }
 
   static Status run(const P& p, Stream stream) {
-    if (p.tokens > 0 && !is_served(p))
+    if (!is_served(p))
       return unsupported("cuDNN is for long sequences, and only a referee where tensor cores serve them already");
     return run_by_cudnn(p, stream);
   }
