@@ -1,10 +1,15 @@
-"""Where mutate_kernels.py breaks a kernel whose first bound is no good place: {(file stem, kernel): (old text, new text)}.
+"""Where mutate_kernels.py breaks a kernel whose first bound is no good place: {(file stem, kernel): (old, new)}.
 
-The old text must stand in the kernel's body; its first place is taken.
+Both are expressions; the old one must stand in the kernel's body, and its first place is taken.
 """
 
 PLACES = {
     ("copy", "copy_units"): ("i >= walk.count", "i > walk.count"),
-    ("elementwise", "each_element"): ("kThreads >= count", "kThreads > count"),
-    ("adamw", "adamw_step"): ("i < count;", "i <= count;"),
+    ("elementwise", "each_element"): ("first + k * kThreads >= count", "first + k * kThreads > count"),
+    ("adamw", "adamw_step"): ("i < count", "i <= count"),
+    # The loops' own bounds are no good places: a trip more finds nothing to do, or fetches a tile that nobody reads.
+    ("gather", "gather_vectors"): ("k + kGathered > total", "k + kGathered > total + 1"),
+    ("gemm", "multiply_fragments"): ("stages[s % kStages]", "stages[(s + 1) % kStages]"),
+    ("attention_long", "attend_by_tiles"): ("tiles.tile_x(t)", "tiles.tile_x(t + 1)"),
+    ("attention_long", "key_gradients_by_tiles"): ("tiles.tile_x(t)", "tiles.tile_x(t + 1)"),
 }

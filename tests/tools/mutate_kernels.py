@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
-"""Breaks the CUDA kernels one line at a time and demands that their tests fail each time.
+"""Breaks the CUDA kernels at one place at a time and demands that their tests fail each time.
 
-In a copy of the tree, each __syncthreads and __syncwarp of kernels/cuda and of the headers that it uses is removed in
-turn, and in each __global__ function one bound or index is moved by one: the first `<` of a loop or a condition, else
-the first index of an array; kernel_mutations.py names the place where the first is the wrong one. The race-checked build
-of the tests (test_simt_checked) must then fail. Prints a table. Exit code 1 when a mutation survives or does not
-compile, or when a kernel has no place to break.
+Each __syncthreads and __syncwarp of kernels/cuda and of the headers that it uses is left out in turn, and in each
+__global__ function one bound or index is moved by one: the first `<` of a loop or a condition, else the first index of
+an array; kernel_mutations.py names the place where the first is the wrong one. The race-checked tests of the kernels
+(test_simt_checked) must then fail. Prints a table. Exit code 1 when a mutation survives, or when a kernel has no place
+to break.
+
+All mutations stand in one copy of the tree, built once: `r < rows` becomes `r < broken(17) + rows`, and broken(17) is 1
+where the program was started with SINTER_BROKEN=17. The checkout is never written to.
 
   python3 tests/tools/mutate_kernels.py [--only WORD] [--jobs N]     only mutations whose file or function contains WORD
 """
 import argparse
+import collections
 import concurrent.futures
+import os
 import pathlib
-import queue
 import re
 import sys
 import tempfile
@@ -26,6 +30,19 @@ BARRIER = re.compile(r"__sync(?:threads|warp)(?:_\w+)?\(")
 KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(")
 LESS = re.compile(r"(?<=\S) <(?= [\w(])")          # a comparison; templates have no blanks around theirs
 INDEX = re.compile(r"\w\[([^\[\]]+)\]")
+
+# What broken() is: declared where device code is compiled, defined in a file that the checker does not see.
+DECLARED = "kernels/simt/machine.h"
+DEFINED = "kernels/simt/machine.cpp"
+BROKEN = """
+namespace sinter::kernels { int broken(int mutation) {
+  static const char* const chosen = std::getenv("SINTER_BROKEN");
+  return chosen != nullptr && std::atoi(chosen) == mutation ? 1 : 0;
+} }
+"""
+
+# `old` at `offset` of `file` becomes `new`, a text with {n} for the number; `shown` is how a reader would write it.
+Mutation = collections.namedtuple("Mutation", "file where offset old new shown")
 
 
 def closing(text: str, at: int, pair: str) -> int:
@@ -44,25 +61,31 @@ def without_comments(text: str) -> str:
 
 
 def barriers(text: str):
-    """(offset, old, new) of every barrier; one that also reduces keeps its argument as value."""
+    """(offset, old, new, shown) of every barrier; one that also reduces keeps its argument as value."""
     for found in BARRIER.finditer(text):
         end = closing(text, found.end() - 1, "()")
+        old = text[found.start():end]
         plain = found.group() in ("__syncthreads(", "__syncwarp(")
-        yield found.start(), text[found.start():end], "static_cast<void>(0)" if plain else text[found.end() - 1:end]
+        without = "static_cast<void>(0)" if plain else text[found.end() - 1:end]
+        yield found.start(), old, f"(broken({{n}}) ? {without} : {old})", f"{old}  ->  {without}"
 
 
 def moved_bound(file: str, name: str, text: str, start: int, end: int):
-    """One (offset, old, new) inside a kernel's body; None where there is no place."""
+    """One (offset, old, new, shown) inside a kernel's body; None where there is no place."""
     named = kernel_mutations.PLACES.get((pathlib.PurePath(file).stem, name))
     if named is not None:
         old, new = named
         at = text.find(old, start, end)
-        return None if at < 0 else (at, old, new)
+        return None if at < 0 else (at, old, f"(broken({{n}}) ? ({new}) : ({old}))", f"{old}  ->  {new}")
     found = LESS.search(text, start, end)
     if found:
-        return found.start(), " <", " <="
+        # The sum binds closer than the comparison: of integers, a < 1 + b is a <= b.
+        return found.start(), " <", " < broken({n}) +", text[found.start() - 12:found.end() + 16] + "  ->  <="
     found = INDEX.search(text, start, end)
-    return (found.start(1), found.group(1), found.group(1) + " + 1") if found else None
+    if not found:
+        return None
+    index = found.group(1)
+    return found.start(1), index, f"{index} + broken({{n}})", f"{found.group()}  ->  [{index} + 1]"
 
 
 def device_files():
@@ -83,60 +106,66 @@ def suites_of(file: str) -> str:
     return ":".join(f"*{name}.*:*{name}/*" for name in sorted(names))
 
 
-def mutations(only: str):
-    """(file, function or "barrier", offset, old, new), and the kernels without a place to break."""
+def mutations():
+    """All mutations, in the order of their places, and the kernels without a place to break."""
     made, nowhere = [], []
     for file in device_files():
         text = without_comments((ROOT / file).read_text(encoding="utf-8"))
-        line = lambda offset: text.count("\n", 0, offset) + 1
-        for offset, old, new in barriers(text):
-            made.append((file, f"line {line(offset)}", offset, old, new))
+        for offset, *texts in barriers(text):
+            line = text.count("\n", 0, offset) + 1
+            made.append(Mutation(file, f"line {line}", offset, *texts))
         for kernel in KERNEL.finditer(text):
             body = text.index("{", closing(text, kernel.end() - 1, "()"))
             place = moved_bound(file, kernel[1], text, body, closing(text, body, "{}"))
             if place is None:
                 nowhere.append(f"{file}: {kernel[1]}")
             else:
-                made.append((file, kernel[1], *place))
-    chosen = [each for each in made if only in each[0] or only in each[1]]
-    return chosen, nowhere
+                made.append(Mutation(file, kernel[1], *place))
+    return sorted(made, key=lambda m: (m.file, m.offset)), nowhere
+
+
+def write_mutations(tree: pathlib.Path, made):
+    """Mutation n of `made` into the copy, to happen where broken(n) is 1."""
+    for n, m in reversed(list(enumerate(made))):   # from the back, so that offsets stay true
+        path = tree / m.file
+        text = path.read_text(encoding="utf-8")
+        assert text[m.offset:m.offset + len(m.old)] == m.old, m
+        path.write_text(text[:m.offset] + m.new.replace("{n}", str(n)) + text[m.offset + len(m.old):], encoding="utf-8")
+    for file, added in ((DECLARED, "\nnamespace sinter::kernels { int broken(int mutation); }\n"),
+                        (DEFINED, "\n#include <cstdlib>\n" + BROKEN)):
+        with open(tree / file, "a", encoding="utf-8") as out:
+            out.write(added)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="WORD")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N")
     options = parser.parse_args()
-    chosen, nowhere = mutations(options.only)
+    made, nowhere = mutations()
     if nowhere:
         sys.exit("mutate_kernels: no bound or index in " + ", ".join(nowhere) + "; add it to kernel_mutations.py")
+    chosen = [n for n, m in enumerate(made) if options.only in m.file or options.only in m.where]
     end_on_signals()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sinter_mutate_") as folder:
-        trees = queue.Queue()
-        for number in range(options.jobs):
-            trees.put(Tree(pathlib.Path(folder) / str(number), PROGRAM))
-        tree = trees.queue[0]
-        if not tree.passes(PROGRAM, suites_of("all")):
+        tree = Tree(pathlib.Path(folder), PROGRAM, prepare=lambda root: write_mutations(root, made))
+        if not tree.passes(PROGRAM, "*"):
             sys.exit("mutate_kernels: the tests fail without any mutation")
-        print(f"built {options.jobs} copies in {time.monotonic() - started:.0f} s", flush=True)
+        print(f"built the copy and saw it pass in {time.monotonic() - started:.0f} s", flush=True)
 
-        def outcome(mutation):
-            file, where, offset, old, new = mutation
-            tree = trees.get()
-            try:
-                found = tree.outcome(file, offset, old, new, [(PROGRAM, suites_of(file))])
-            finally:
-                trees.put(tree)
-            shown = " ".join(f"{old}  ->  {new}".split())
-            print(f"{found:24}  {file:34}  {where:40}  {shown}", flush=True)
+        def caught(n):
+            found = not tree.passes(PROGRAM, suites_of(made[n].file), {"SINTER_BROKEN": str(n)})
+            shown = " ".join(made[n].shown.split())
+            print(f"{'caught' if found else 'SURVIVED':8}  {made[n].file:32}  {made[n].where:24}  {shown}", flush=True)
             return found
 
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            outcomes = list(pool.map(outcome, chosen))
-    bad = sum(found != PROGRAM for found in outcomes)
-    print(f"{len(outcomes)} mutations, {len(outcomes) - bad} caught, {bad} not, {time.monotonic() - started:.0f} s")
-    return 1 if bad or not outcomes else 0
+            outcomes = list(pool.map(caught, chosen))
+    survived = outcomes.count(False)
+    print(f"{len(outcomes)} mutations, {len(outcomes) - survived} caught, {survived} not, "
+          f"{time.monotonic() - started:.0f} s")
+    return 1 if survived or not outcomes else 0
 
 
 if __name__ == "__main__":

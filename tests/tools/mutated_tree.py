@@ -31,20 +31,21 @@ def end_on_signals():
 
 
 class Tree:
-    """The copy in `folder`, with `targets` built. The checkout is never written to."""
+    """The copy in `folder`, with `targets` built after `prepare` changed its sources. The checkout is never written to."""
 
-    def __init__(self, folder: pathlib.Path, *targets):
+    def __init__(self, folder: pathlib.Path, *targets, prepare=lambda root: None):
         self.root = folder / "tree"
         self.build = self.root / "build" / "release"
         self.environment = dict(os.environ, CCACHE_BASEDIR=str(self.root), CCACHE_NOHASHDIR="1")
         copy_tree(self.root)
+        prepare(self.root)
         self.command(["cmake", "--preset", "release", "-DSINTER_BENCH=OFF"], check=True)
         self.compile(*targets, check=True)
 
-    def command(self, arguments, check=False, seconds=1800):
+    def command(self, arguments, check=False, seconds=1800, variables={}):
         """The exit code; a test that never ends counts as failed."""
         try:
-            done = subprocess.run(arguments, cwd=self.root, env=self.environment, stdout=subprocess.PIPE,
+            done = subprocess.run(arguments, cwd=self.root, env={**self.environment, **variables}, stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds)
         except subprocess.TimeoutExpired:
             return -1
@@ -55,11 +56,11 @@ class Tree:
     def compile(self, *targets, check=False):
         return self.command(["cmake", "--build", str(self.build), "--target", *targets], check) == 0
 
-    def passes(self, program, suites):
+    def passes(self, program, suites, variables={}):
         # The first failure decides; a crash counts as one.
         command = [str(self.build / "bin" / program), "--gtest_brief=1", "--gtest_fail_fast",
                    "--gtest_filter=" + suites]
-        return self.command(command, seconds=120) == 0
+        return self.command(command, seconds=300, variables=variables) == 0
 
     def outcome(self, file, start, old, new, programs):
         """What became of `new` in place of `old`, which stands at offset `start` of `file`: the first of `programs`,
