@@ -42,10 +42,10 @@ const std::uint32_t* StepCounters::on(Device device) const {
   const std::lock_guard guard(lock_);
   auto moved = std::find_if(moved_.begin(), moved_.end(), [&](const Tensor& x) { return x.device() == device; });
   if (moved == moved_.end()) {
-    const NoGradGuard no_grad;
     std::int32_t numbers[2];
     std::memcpy(numbers, values_, sizeof numbers);
-    moved = moved_.insert(moved_.end(), Tensor::from(std::span<const std::int32_t>(numbers), {2}).to(device));
+    const Tensor both = Tensor::from(std::span<const std::int32_t>(numbers), {2});
+    moved = moved_.insert(moved_.end(), upload({&both, 1}, device)[0]);
   }
   return static_cast<const std::uint32_t*>(moved->data());
 }

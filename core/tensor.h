@@ -151,4 +151,8 @@ class Tensor {
 using Tensors = std::vector<Tensor>;
 using Inputs = std::span<const Tensor>;
 
+/// The same tensors on `device`, outside the graph. Small ones from the host go there together, while the device
+/// computes (Runtime::upload): what a batch is made of.
+Tensors upload(Inputs tensors, Device device);
+
 }  // namespace sinter

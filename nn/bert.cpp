@@ -326,7 +326,7 @@ Tensor BertForSequenceClassification::loss(const Tensor& logits, const BertInput
   const Tensor scores = one_number ? logits.reshape({-1}) : logits;
   if (labels.shape() != scores.shape())
     fail(ErrorCode::usage, "labels for ", type, " are ", labels.shape(), ", they must be ", scores.shape());
-  const Tensor target = labels.to(logits.device()).to(logits.dtype());
+  const Tensor target = upload({&labels, 1}, logits.device())[0].to(logits.dtype());
   if (type == "regression") {
     const Tensor difference = scores - target, squares = difference * difference;
     return reduced(one_number ? squares : mean(squares, {1}));

@@ -1,5 +1,6 @@
 #include "core/op.h"
 #include "core/ops/registry.h"
+#include "core/runtime/runtime.h"
 
 namespace sinter {
 namespace {
@@ -59,6 +60,26 @@ Tensor Tensor::to(Dtype target) const {
 
 Tensor Tensor::to(Device target) const {
   return target == device() ? *this : run_op1(to_device_op, ToDevice::Attrs{device(), target}, {*this});
+}
+
+Tensors upload(Inputs tensors, Device device) {
+  Tensors moved;
+  std::vector<HostBytes> pieces;   // of those that stand on the host in `moved`
+  for (const Tensor& tensor : tensors) {
+    const Tensor x = tensor.detach().contiguous();
+    const bool goes_up = x.device().is_cpu() && !device.is_cpu();
+    moved.push_back(goes_up ? x : x.to(device));
+    if (!goes_up) continue;
+    pieces.emplace_back(static_cast<const std::byte*>(x.data()),
+                        static_cast<std::size_t>(x.numel()) * size_of(x.dtype()));
+  }
+  if (pieces.empty()) return moved;
+  std::vector<std::shared_ptr<Storage>> storages = Runtime::instance().upload(device, pieces);
+  for (auto next = storages.begin(); Tensor& tensor : moved) {
+    if (!tensor.device().is_cpu()) continue;
+    tensor = Tensor::view_of(std::move(*next++), 0, tensor.shape(), contiguous_strides(tensor.shape()), tensor.dtype());
+  }
+  return moved;
 }
 
 }  // namespace sinter

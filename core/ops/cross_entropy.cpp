@@ -96,7 +96,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
     fail(ErrorCode::usage, "cross_entropy: label_smoothing is ", options.label_smoothing, ", it must lie in [0, 1]");
   const bool on_host = labels.device().is_cpu();
   const std::int64_t counted = on_host ? counted_labels(labels, logits.size(1), options.ignore_index) : 0;
-  const CrossEntropy::Attrs attrs{labels.contiguous().to(logits.device()), options.ignore_index,
+  const CrossEntropy::Attrs attrs{upload({&labels, 1}, logits.device())[0], options.ignore_index,
                                   options.label_smoothing};
   const Tensor losses = run_op1(cross_entropy_op, attrs, {logits});
   if (options.reduction == Reduction::none) return losses;

@@ -180,16 +180,20 @@ Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, co
   EmbeddingLayerNorm::Attrs attrs{eps, padding_idx, DropoutCall::make(p, site, op), packing,
                                   {}, {}, {},
                                   tables.word.shape(), tables.type.shape(), tables.position.shape()};
-  const auto checked_ids = [&](const char* what, const Tensor& index, const Shape& table) {
+  const auto check_ids = [&](const char* what, const Tensor& index, const Shape& table) {
     if (table.rank() != 2 || table[1] != columns)
       fail(ErrorCode::usage, op, ": a table is ", table, ", not [rows, H]");
     check_dtype(op, what, index, Dtype::i64);
     check_shape(op, what, index, {ids.numel()});
-    return checked_indices(op, what, index, table[0], gamma.device());
+    check_indices(op, what, index, table[0]);
   };
-  attrs.ids = checked_ids("token id", ids, attrs.word);
-  attrs.type_ids = checked_ids("token type", type_ids, attrs.type);
-  attrs.position_ids = checked_ids("position", position_ids, attrs.position);
+  check_ids("token id", ids, attrs.word);
+  check_ids("token type", type_ids, attrs.type);
+  check_ids("position", position_ids, attrs.position);
+  const Tensors moved = upload(Tensors{ids, type_ids, position_ids}, gamma.device());
+  attrs.ids = moved[0];
+  attrs.type_ids = moved[1];
+  attrs.position_ids = moved[2];
   return run_op1(embedding_layer_norm_op, attrs, {tables.word, tables.type, tables.position, gamma, beta});
 }
 

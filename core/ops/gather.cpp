@@ -9,16 +9,19 @@
 
 namespace sinter {
 
-Tensor checked_indices(const char* op, const char* what, const Tensor& index, std::int64_t n, Device device) {
+void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n) {
   check_dtype(op, what, index, Dtype::i64);
+  if (!index.device().is_cpu()) return;
   const Tensor dense = index.contiguous();
-  if (dense.device().is_cpu()) {
-    const std::int64_t* values = dense.data<std::int64_t>();
-    for (std::int64_t i = 0; i < dense.numel(); ++i)
-      if (values[i] < 0 || values[i] >= n)
-        fail(ErrorCode::usage, op, ": ", what, " ", i, " is ", values[i], ", it must lie between 0 and ", n - 1);
-  }
-  return dense.to(device);
+  const std::int64_t* values = dense.data<std::int64_t>();
+  for (std::int64_t i = 0; i < dense.numel(); ++i)
+    if (values[i] < 0 || values[i] >= n)
+      fail(ErrorCode::usage, op, ": ", what, " ", i, " is ", values[i], ", it must lie between 0 and ", n - 1);
+}
+
+Tensor checked_indices(const char* op, const char* what, const Tensor& index, std::int64_t n, Device device) {
+  check_indices(op, what, index, n);
+  return upload({&index, 1}, device)[0];
 }
 
 namespace {

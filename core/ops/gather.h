@@ -15,8 +15,10 @@ Tensor gather(const Tensor& x, int d, const Tensor& index);
 /// x with source[..., j, ...] added at [..., index[..., j, ...], ...]. A new tensor.
 Tensor scatter_add(const Tensor& x, int d, const Tensor& index, const Tensor& source);
 
-/// `index` (i64), dense on `device`. On the CPU its elements are looked at first: one outside [0, n) is a usage error
-/// that names op, value, place and rule. Elsewhere the kernel that meets one stops with an error of the device.
+/// On the CPU, looks at the elements of `index` (i64): one outside [0, n) is a usage error that names op, value, place
+/// and rule. Elsewhere the kernel that meets one stops with an error of the device.
+void check_indices(const char* op, const char* what, const Tensor& index, std::int64_t n);
+/// The same, and `index` dense on `device`.
 Tensor checked_indices(const char* op, const char* what, const Tensor& index, std::int64_t n, Device device);
 
 }  // namespace sinter

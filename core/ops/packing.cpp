@@ -1,6 +1,5 @@
 #include "core/ops/packing.h"
 
-#include "core/autograd/mode.h"
 #include "core/error.h"
 #include "core/ops/broadcast.h"
 
@@ -47,15 +46,17 @@ const Packing& Packing::on(Device device) const {
   const std::lock_guard guard(moved_->lock);
   for (const std::unique_ptr<const Packing>& packing : moved_->packings)
     if (packing->offsets.device() == device) return *packing;
-  const NoGradGuard no_grad;
   auto packing = std::make_unique<Packing>();
   packing->sequences = sequences;
   packing->tokens = tokens;
   packing->max_length = max_length;
-  packing->offsets = offsets.to(device);
-  packing->sample = sample.to(device);
-  packing->position = position.to(device);
-  if (key_mask.defined()) packing->key_mask = key_mask.to(device);
+  Tensors arrays{offsets, sample, position};
+  if (key_mask.defined()) arrays.push_back(key_mask);
+  const Tensors moved = upload(arrays, device);
+  packing->offsets = moved[0];
+  packing->sample = moved[1];
+  packing->position = moved[2];
+  if (key_mask.defined()) packing->key_mask = moved[3];
   moved_->packings.push_back(std::move(packing));
   return *moved_->packings.back();
 }

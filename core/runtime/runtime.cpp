@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/runtime/backend_library.h"
-#include "core/runtime/staging.h"
+#include "core/runtime/upload_ring.h"
 
 namespace sinter {
 namespace {
@@ -34,7 +34,8 @@ struct Runtime::Context {
   kernels::Stream stream;
   kernels::Event written;    // for copies to another device
   std::unique_ptr<CachingAllocator> allocator;
-  std::unique_ptr<StagingBuffer> staging;   // of small copies from the host
+  std::unique_ptr<StagingBuffer> staging;   // of small copies from the host into memory that kernels use
+  std::unique_ptr<UploadRing> uploads;
 
   Context(Device which, const kernels::BackendModule& module) : device(which), backend(&module) {
     find_entries();
@@ -42,6 +43,7 @@ struct Runtime::Context {
     require(api().create_event(device.index(), &written), "making an event", device);
     allocator = std::make_unique<CachingAllocator>(api(), device.index(), stream);
     staging = std::make_unique<StagingBuffer>(api(), device.index(), stream);
+    uploads = std::make_unique<UploadRing>(api(), device, stream);
   }
   const kernels::DeviceApi& api() const { return *backend->device; }
   void find_entries() {
@@ -142,8 +144,9 @@ void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size
     return;
   }
   Context &target = context(to), &source = context(from);
-  if (from.is_cpu() && StagingBuffer::takes(bytes)) {
-    require(target.staging->copy(dst, src, bytes), "copy", to);
+  const HostBytes piece{static_cast<const std::byte*>(src), bytes};
+  if (from.is_cpu() && StagingBuffer::takes({&piece, 1})) {
+    require(target.staging->copy(dst, {&piece, 1}), "copy", to);
   } else if (to == from) {
     require(target.api().copy(to.index(), dst, src, bytes, target.stream), "copy", to);
   } else if (to.is_cpu() || from.is_cpu()) {
@@ -153,6 +156,19 @@ void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size
   } else {
     copy_between(target, dst, source, src, bytes);
   }
+}
+
+std::vector<std::shared_ptr<Storage>> Runtime::upload(Device device, std::span<const HostBytes> pieces) {
+  std::vector<std::shared_ptr<Storage>> made;
+  if (!device.is_cpu() && UploadRing::takes(pieces)) {
+    require(context(device).uploads->upload(pieces, &made), "upload", device);
+    return made;
+  }
+  for (const HostBytes piece : pieces) {
+    made.push_back(std::make_shared<Storage>(device, piece.size()));
+    copy(device, made.back()->data(), Device::cpu(), piece.data(), piece.size());
+  }
+  return made;
 }
 
 /// From one device to another: directly where one backend has both, over the host where not.

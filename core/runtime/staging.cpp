@@ -10,7 +10,15 @@ namespace {
 
 constexpr std::size_t kGranule = 64;
 
+std::size_t in_granules(std::size_t bytes) { return (bytes + kGranule - 1) / kGranule * kGranule; }
+
 }  // namespace
+
+std::size_t StagingBuffer::packed_bytes(std::span<const HostBytes> pieces) {
+  std::size_t bytes = 0;
+  for (const HostBytes piece : pieces) bytes += in_granules(piece.size());
+  return bytes;
+}
 
 StagingBuffer::~StagingBuffer() {
   for (const kernels::Event event : passed_) api_.destroy_event(device_, event);
@@ -35,16 +43,21 @@ Status StagingBuffer::turn() {
   return api_.synchronize_event(device_, passed_[half_]);
 }
 
-Status StagingBuffer::copy(void* dst, const void* src, std::size_t bytes) {
+Status StagingBuffer::copy(void* dst, std::span<const HostBytes> pieces) {
   const std::lock_guard guard(lock_);
   if (memory_ == nullptr)
     if (const Status status = make(); !status.ok()) return status;
-  if (bytes > kHalf - used_)
+  if (packed_bytes(pieces) > kHalf - used_)
     if (const Status status = turn(); !status.ok()) return status;
   std::byte* const place = memory_ + static_cast<std::size_t>(half_) * kHalf + used_;
-  used_ += (bytes + kGranule - 1) / kGranule * kGranule;
-  std::memcpy(place, src, bytes);
-  return api_.copy(device_, dst, place, bytes, stream_);
+  std::size_t at = 0, end = 0;
+  for (const HostBytes piece : pieces) {
+    if (!piece.empty()) std::memcpy(place + at, piece.data(), piece.size());
+    end = at + piece.size();
+    at += in_granules(piece.size());
+  }
+  used_ += at;
+  return end == 0 ? Status{} : api_.copy(device_, dst, place, end, stream_);
 }
 
 }  // namespace sinter

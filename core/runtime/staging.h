@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <mutex>
+#include <span>
 
 #include "kernels/base/kernel.h"
 
 namespace sinter {
+
+using HostBytes = std::span<const std::byte>;
 
 /// A ring of two halves. A copy is taken over into the half that is being filled and put into the stream from there; a
 /// full half is filled again when the stream has passed its last copy. So the caller may change its memory at once, and
@@ -21,9 +24,12 @@ class StagingBuffer {
   StagingBuffer(const StagingBuffer&) = delete;
   StagingBuffer& operator=(const StagingBuffer&) = delete;
 
-  static constexpr bool takes(std::size_t bytes) { return bytes <= kHalf / 4; }
-  /// `bytes` that takes() accepts, from host memory to memory of the device.
-  [[nodiscard]] kernels::Status copy(void* dst, const void* src, std::size_t bytes);
+  /// Of pieces that stand one behind the other, each at a multiple of 64 bytes.
+  static std::size_t packed_bytes(std::span<const HostBytes> pieces);
+  static bool takes(std::span<const HostBytes> pieces) { return packed_bytes(pieces) <= kHalf / 4; }
+  /// Pieces that takes() accepts to memory of the device, packed as above, in one transfer. What lies between them there
+  /// is overwritten, with anything.
+  [[nodiscard]] kernels::Status copy(void* dst, std::span<const HostBytes> pieces);
 
  private:
   kernels::Status make();

@@ -1,6 +1,9 @@
 // Sums and maxima over a warp and over a block, always in the same order: the bits depend on nothing but the values.
 #pragma once
 
+#include <limits>
+#include <type_traits>
+
 #include "kernels/base/device_code.cuh"
 
 namespace sinter::kernels {
@@ -8,10 +11,16 @@ namespace sinter::kernels {
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
+/// Integers wrap.
 struct Add {
   template <class A>
   static __device__ __forceinline__ A of(A a, A b) {
-    return a + b;
+    if constexpr (std::is_integral_v<A>) {
+      using U = std::make_unsigned_t<A>;
+      return static_cast<A>(static_cast<U>(a) + static_cast<U>(b));
+    } else {
+      return a + b;
+    }
   }
   template <class A>
   static __device__ __forceinline__ A identity() {
@@ -26,7 +35,10 @@ struct Max {
   }
   template <class A>
   static __device__ __forceinline__ A identity() {
-    return -static_cast<A>(INFINITY);
+    if constexpr (std::is_integral_v<A>)
+      return std::numeric_limits<A>::lowest();
+    else
+      return -static_cast<A>(INFINITY);
   }
 };
 

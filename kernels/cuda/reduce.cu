@@ -56,36 +56,8 @@ __device__ __forceinline__ Out result_of(A x) {
     return narrow<Out>(x);
 }
 
-struct Sum {
-  template <class A>
-  static __device__ __forceinline__ A of(A a, A b) {
-    if constexpr (std::is_integral_v<A>) {
-      using U = std::make_unsigned_t<A>;   // wraps
-      return static_cast<A>(static_cast<U>(a) + static_cast<U>(b));
-    } else {
-      return a + b;
-    }
-  }
-  template <class A>
-  static __device__ __forceinline__ A identity() {
-    return A{0};
-  }
-};
-/// NaN wins.
-struct Largest {
-  template <class A>
-  static __device__ __forceinline__ A of(A a, A b) {
-    return b > a || b != b ? b : a;
-  }
-  template <class A>
-  static __device__ __forceinline__ A identity() {
-    if constexpr (std::is_integral_v<A>)
-      return std::numeric_limits<A>::lowest();
-    else
-      return -static_cast<A>(INFINITY);
-  }
-};
-struct Smallest {
+/// As Max of collective.cuh.
+struct Min {
   template <class A>
   static __device__ __forceinline__ A of(A a, A b) {
     return b < a || b != b ? b : a;
@@ -314,10 +286,10 @@ Status run_reduce(const Reduce& p, Stream stream) {
   if (s.outputs() == 0) return {};
   return by_reduced_type(p.dtype, [&]<class T>(Type<T>) {
     if constexpr (!std::is_same_v<T, std::uint8_t>) {
-      if (p.op == ReduceOp::max) return run_as<variant, T, Largest>(p, s, stream);
-      if (p.op == ReduceOp::min) return run_as<variant, T, Smallest>(p, s, stream);
+      if (p.op == ReduceOp::max) return run_as<variant, T, Max>(p, s, stream);
+      if (p.op == ReduceOp::min) return run_as<variant, T, Min>(p, s, stream);
     }
-    return run_as<variant, T, Sum>(p, s, stream);
+    return run_as<variant, T, Add>(p, s, stream);
   });
 }
 

@@ -36,6 +36,26 @@ TEST_P(DeviceTensor, GoesThereAndComesBack) {
   EXPECT_EQ(flags.to_vector<bool>(), (std::vector<bool>{true, false}));
 }
 
+TEST_P(DeviceTensor, UploadsTogether) {
+  const Tensor large = Tensor::arange(100'000);   // more than goes over in one transfer
+  const Tensors moved = upload(Tensors{x_.transpose(0, 1), Tensor::from<std::int64_t>({-1, 1}), Tensor::empty({0, 4}),
+                                       Tensor::from<float>({8}).to(there_)}, there_);
+  ASSERT_EQ(moved.size(), 4u);
+  for (const Tensor& tensor : moved) EXPECT_EQ(tensor.device(), there_);
+  EXPECT_EQ(moved[0].shape(), Shape({3, 2}));
+  EXPECT_EQ(moved[0].to_vector<float>(), (std::vector<float>{1, 4, 2, 5, 3, 6}));
+  EXPECT_EQ(moved[1].to_vector<std::int64_t>(), (std::vector<std::int64_t>{-1, 1}));
+  EXPECT_EQ(moved[2].shape(), Shape({0, 4}));
+  EXPECT_EQ(moved[3].item(), 8);
+  EXPECT_EQ(upload({&large, 1}, there_)[0].to_vector<std::int64_t>(), large.to_vector<std::int64_t>());
+  EXPECT_EQ(upload(moved, Device::cpu())[0].to_vector<float>(), moved[0].to_vector<float>());
+  Tensor written = moved[0];
+  written.add_(written);
+  EXPECT_EQ(written.to_vector<float>(), (std::vector<float>{2, 8, 4, 10, 6, 12}));
+  Tensor leaf = x_.clone().set_requires_grad();
+  EXPECT_FALSE(upload({&leaf, 1}, there_)[0].requires_grad());
+}
+
 TEST_P(DeviceTensor, StridedSourcesMoveInOrder) {
   const Tensor moved = x_.to(there_);
   const std::vector<float> columns = {1, 4, 2, 5, 3, 6};

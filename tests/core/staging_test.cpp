@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <span>
 #include <vector>
 
 namespace sinter {
@@ -57,8 +58,9 @@ TEST(StagingBuffer, TakesOverWhatItIsGivenAndWaitsOnlyWhenFull) {
       for (std::size_t b = 0; b < source.size(); ++b) source[b] = static_cast<unsigned char>(i * 7 + b);
       targets[i].resize(source.size());
       expected[i] = source;
-      ASSERT_TRUE(StagingBuffer::takes(source.size()));
-      ASSERT_TRUE(staging.copy(targets[i].data(), source.data(), source.size()).ok());
+      const HostBytes piece = std::as_bytes(std::span(source));
+      ASSERT_TRUE(StagingBuffer::takes({&piece, 1}));
+      ASSERT_TRUE(staging.copy(targets[i].data(), {&piece, 1}).ok());
       std::fill(source.begin(), source.end(), static_cast<unsigned char>(0));   // the caller's memory is its own again
     }
     EXPECT_GE(LateDevice::waits, 3);
@@ -68,8 +70,11 @@ TEST(StagingBuffer, TakesOverWhatItIsGivenAndWaitsOnlyWhenFull) {
 }
 
 TEST(StagingBuffer, TakesNothingLarge) {
-  EXPECT_TRUE(StagingBuffer::takes(StagingBuffer::kHalf / 4));
-  EXPECT_FALSE(StagingBuffer::takes(StagingBuffer::kHalf / 4 + 1));
+  const std::vector<std::byte> memory(StagingBuffer::kHalf / 4);
+  const HostBytes most(memory);
+  EXPECT_TRUE(StagingBuffer::takes({&most, 1}));
+  const HostBytes more[] = {most.first(most.size() - 64), most.first(65)};
+  EXPECT_FALSE(StagingBuffer::takes(more));
 }
 
 }  // namespace
