@@ -45,17 +45,18 @@ step() {  # name, command ...
   local code=$?
   printf '%s\t%s\t%s\n' "$name" "$code" "$(tail -n 1 "$results/$name.log")" >>"$results/steps.tsv"
   if [ $code -ne 0 ] && [ $code -ne 77 ]; then tail -n 40 "$results/$name.log" >&2; fi
-  echo "  $((SECONDS - started)) s, exit code $code"
+  echo "  $name: $((SECONDS - started)) s, exit code $code"
 }
 
+# All test programs of a build, as many at once as there are processors, the largest first.
 programs() {  # preset
-  local preset=$1 program
-  for program in build/"$preset"/bin/test_* build/"$preset"/bin/checked/test_*; do
-    [ -e "$program" ] || continue   # there is no race checker in this build
-    local name
+  local preset=$1 program name
+  for program in $(ls -S build/"$preset"/bin/test_* build/"$preset"/bin/checked/test_* 2>/dev/null); do
     name=$preset-$(basename "$program")
-    step "$name" "$program" --gtest_brief=1 "--gtest_output=json:$results/$name.json"
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    step "$name" "$program" --gtest_brief=1 "--gtest_output=json:$results/$name.json" &
   done
+  wait
 }
 
 build release all
@@ -91,6 +92,7 @@ if [ $full = yes ]; then
   step main_job bash tests/train/main_job.sh
   step own_program bash tests/train/own_program.sh
   step flip_backward python3 tests/tools/flip_backward.py
+  cuda_step mutate_kernels build/release/bin/test_simt_checked python3 tests/tools/mutate_kernels.py
   step fuzz bash tests/fuzz/run.sh 20
 fi
 
