@@ -21,7 +21,8 @@ namespace sinter::kernels {
 /// K = 0 gives zeros (plus bias). M, N or batch of 0 do nothing. C must not overlap A, B or bias.
 ///
 /// dtypes: A, B and C have `dtype`, bias has computed_dtype(dtype). CPU: f32, f64. CUDA: every floating one.
-/// Accumulation, bias and the sum with C in f32 (f64 for f64), rounded to `dtype` once.
+/// Accumulation, bias and the sum with C in f32 (f64 for f64), rounded to `dtype` once. cuBLASLt takes the bias of f16
+/// and bf16 rounded to `dtype`.
 /// Deterministic. The bits of a row of C depend on neither M, the batch, nor the number of threads (CPU).
 /// Bytes: each operand once. FLOPs: 2 M N K batch.
 struct Gemm {

@@ -10,7 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/base/entry.h"
+#include "kernels/base/families.h"
+#include "kernels/copy.h"
 #include "kernels/cuda/cublaslt_abi.h"
 #include "kernels/cuda/vendor_library.h"
 
@@ -19,6 +20,9 @@
 #endif
 
 namespace sinter::kernels::cuda {
+
+SINTER_DECLARE_FAMILIES;
+
 namespace {
 
 // --- The library ---
@@ -159,7 +163,8 @@ void choose_algorithm(const lt::Functions& f, lt::Handle handle, const Gemm& p, 
   answers << f.MatmulPreferenceCreate(&preference);
   if (!answers.ok()) return;
   const std::uint64_t workspace = p.workspace == nullptr ? 0 : kCublasLtWorkspace;
-  const std::uint32_t reductions = lt::kReductionInplace | lt::kReductionComputeType;
+  const std::uint32_t reductions =
+      p.dtype == Dtype::f32 ? lt::kReductionInplace | lt::kReductionComputeType : lt::kReductionComputeType;
   answers << f.MatmulPreferenceSetAttribute(preference, lt::kMaxWorkspaceBytes, &workspace, sizeof workspace)
           << f.MatmulPreferenceSetAttribute(preference, lt::kReductionSchemeMask, &reductions, sizeof reductions);
   const std::uint32_t a = alignment(p.b), b = alignment(p.a), c = alignment(p.c);
@@ -196,6 +201,37 @@ const Plan* plan_for(Plans& all, const Gemm& p, lt::Handle* handle) {
   return plan.found ? &plan : nullptr;
 }
 
+/// How a product is computed: as it is, or, where the library does not add this bias itself, as the sum of the product
+/// and the bias that was spread over C before.
+struct Way {
+  Gemm gemm;
+  const Plan* plan = nullptr;   // null: not at all
+  lt::Handle handle = nullptr;
+  bool spreads_bias = false;
+};
+
+/// The mutex is held.
+Way way_for(Plans& all, const Gemm& p) {
+  Way way{.gemm = p};
+  way.plan = plan_for(all, p, &way.handle);
+  if (way.plan != nullptr || p.bias == nullptr) return way;
+  way.spreads_bias = true;
+  way.gemm.bias = nullptr;
+  way.gemm.accumulate = true;
+  way.plan = plan_for(all, way.gemm, &way.handle);
+  return way;
+}
+
+/// Every row of every C becomes the bias, rounded to `dtype`.
+Status spread_bias(const Gemm& p, Stream stream) {
+  const Copy copy{.extents = {3, {p.batch, p.m, p.n}}, .src_strides = {{0, 0, 1}},
+                  .dst_strides = {{p.batch_stride_c, p.ldc, 1}}, .src_dtype = computed_dtype(p.dtype),
+                  .dst_dtype = p.dtype, .src = p.bias, .dst = p.c};
+  const KernelEntry& row = *std::find_if(copy_family.entries, copy_family.entries + copy_family.count,
+                                         [](const KernelEntry& each) { return each.id == Copy::id; });
+  return row.variants[row.select(&copy)].run(&copy, stream);
+}
+
 }  // namespace
 
 const char* why_no_cublaslt() { return library().why_not.c_str(); }
@@ -203,21 +239,21 @@ const char* why_no_cublaslt() { return library().why_not.c_str(); }
 bool cublaslt_takes(const Gemm& p) {
   Plans& all = Plans::instance();
   const std::scoped_lock lock(all.mutex);
-  lt::Handle handle = nullptr;
-  return plan_for(all, p, &handle) != nullptr;
+  return way_for(all, p).plan != nullptr;
 }
 
 Status gemm_by_cublaslt(const Gemm& p, Stream stream) {
   if (p.m == 0 || p.n == 0 || p.batch == 0) return {};
   Plans& all = Plans::instance();
   const std::scoped_lock lock(all.mutex);  // the bias stands in the plan while the product is enqueued
-  lt::Handle handle = nullptr;
-  const Plan* const plan = plan_for(all, p, &handle);
+  const auto [gemm, plan, handle, spreads_bias] = way_for(all, p);
   if (plan == nullptr) return unsupported("cuBLASLt is not there, or has no algorithm for this product");
+  if (spreads_bias)
+    if (const Status status = spread_bias(p, stream); !status.ok()) return status;
   const lt::Functions& f = library().functions;
   Answers answers;
-  if (p.bias != nullptr) answers << set_bias(f, *plan, p);
-  const float alpha = 1, beta = p.accumulate ? 1 : 0;
+  if (gemm.bias != nullptr) answers << set_bias(f, *plan, gemm);
+  const float alpha = 1, beta = gemm.accumulate ? 1 : 0;
   answers << f.Matmul(handle, plan->product, &alpha, p.b, plan->a, p.a, plan->b, &beta, p.c, plan->c, p.c, plan->c,
                       &plan->algorithm, p.workspace, plan->workspace_bytes, stream.handle);
   return answers.status();

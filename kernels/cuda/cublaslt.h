@@ -3,7 +3,8 @@
 //
 // The algorithm is the first that cuBLASLt's heuristic names, found once for each problem and kept, so a run repeats
 // bit for bit on the same GPU with the same release. Sums over K are in f32, without TF32; parts of a split K are added
-// in f32 and in a fixed order.
+// in f32 and in a fixed order: for 16-bit matrices in the workspace alone, because what is added in C is rounded to its
+// dtype between the parts.
 #pragma once
 
 #include <cstddef>
@@ -20,8 +21,11 @@ const char* why_no_cublaslt();
 inline constexpr std::size_t kCublasLtWorkspace = std::size_t{32} << 20;
 
 /// True where gemm_by_cublaslt runs these params, given their pointers' alignment: f32, f16 or bf16 with k > 0. The
-/// first question for a problem asks the heuristic, later ones a map. The bias is f32, which cuBLASLt may refuse beside
-/// 16-bit matrices; then the kernels of gemm.cu take the product.
+/// first question for a problem asks the heuristic, later ones a map.
+///
+/// The bias is f32, and cuBLASLt wants it in C's dtype. Where it has no algorithm that adds this bias (f16, bf16), the
+/// copy kernel spreads the bias over C first and the product is added to it: the bias is then rounded to `dtype` before
+/// the sum, which is formed in f32 and rounded as ever.
 bool cublaslt_takes(const Gemm& p);
 
 /// `unsupported` where cublaslt_takes is false.

@@ -21,7 +21,7 @@ enum PreferenceAttribute {
   kMaxWorkspaceBytes = 1, kReductionSchemeMask = 3,
   kMinAlignmentA = 5, kMinAlignmentB = 6, kMinAlignmentC = 7, kMinAlignmentD = 8
 };
-/// Partial sums of a split K that are added in f32 and in a fixed order.
+/// How the parts of a split K are added, both in a fixed order: in C, hence in its type, or in f32 in the workspace.
 inline constexpr std::uint32_t kReductionInplace = 1, kReductionComputeType = 2;
 
 struct Algorithm {

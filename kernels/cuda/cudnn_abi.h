@@ -48,7 +48,8 @@ using HeuristicMode = std::int32_t;
 inline constexpr HeuristicMode kModeA = 3;
 
 using Knob = std::int32_t;
-/// How a kernel stages its work. 4 on compute capability 9.x: blocks add their part of dQ in a fixed order.
+/// The number of a kernel's pipeline stages: NVIDIA documents no more. That with 4 the blocks of compute capability 9.x
+/// add their parts of dQ in a fixed order is believed from the disassembly, and not yet seen on a GPU.
 inline constexpr Knob kStages = 14;
 
 /// The functions, by the names behind "cudnn".

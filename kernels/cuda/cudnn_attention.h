@@ -8,7 +8,8 @@
 // A plan is compiled once for each device, dtype, heads, strides and class of lengths and kept: sequences are rounded
 // up by at most a quarter, max_length to a multiple of 128, and what is added is empty. So a run repeats bit for bit on
 // the same GPU with the same release; a row's bits may depend on the class. The backward is asked for with sums in a
-// fixed order (cuDNN's own default adds to dQ in any order), which cuDNN has for compute capability 9.x only.
+// fixed order (cuDNN's own default adds to dQ in any order), which cuDNN has for compute capability 9.x only: see
+// dnn::kStages.
 #pragma once
 
 #include <cstddef>

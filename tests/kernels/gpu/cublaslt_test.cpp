@@ -1,10 +1,14 @@
-// What kernels/cuda/cublaslt.cpp asks of cuBLASLt, put to a pretended one that computes on the host.
+// What kernels/cuda/cublaslt.cpp asks of cuBLASLt, put to a pretended one that computes on the host, beside the
+// emulated device, which runs the copy kernel.
 #include "kernels/cuda/cublaslt.h"
+
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <cmath>
 
 #include "kernels/base/entry.h"
-#include "kernels/base/host_device.h"
+#include "kernels/simt/module.h"
 #include "tests/kernels/cuda/device_case.h"
 #include "tests/kernels/cuda/device_under_test.h"
 
@@ -13,7 +17,7 @@ namespace sinter::kernels::testing {
 const BackendModule& device_under_test() {
   static constexpr Variant variants[] = {{"cublaslt", "", "", erased_run<Gemm, cuda::gemm_by_cublaslt>}};
   static const KernelEntry entries[] = {entry<Gemm, check>(variants)};
-  static const BackendModule module = {kBackendAbi, "cublaslt on the host", "", entries, 1, &host_device_api()};
+  static const BackendModule module = {kBackendAbi, "cublaslt on the host", "", entries, 1, simt_module().device};
   return module;
 }
 
@@ -32,7 +36,8 @@ struct Product {
   bool same_b = false;             ///< one B for the whole batch
 };
 
-/// k roundings of f64 are nothing; one rounding to f32 remains, of sums of about sqrt(k).
+/// k roundings of f64 are nothing; one rounding to f32 remains, of sums of about sqrt(k). The bias has values of every
+/// dtype: a rounding of it before would not show.
 void check_product(Dtype dtype, const Product& c) {
   const std::int64_t a_rows = c.transpose_a ? c.k : c.m, lda = (c.transpose_a ? c.m : c.k) + c.gap;
   const std::int64_t b_rows = c.transpose_b ? c.n : c.k, ldb = (c.transpose_b ? c.k : c.n) + c.gap;
@@ -44,7 +49,7 @@ void check_product(Dtype dtype, const Product& c) {
   test.input(test.params.a, dtype, normal_values(c.batch * a_rows * lda, 1));
   test.misalign(c.misalignment);
   test.input(test.params.b, dtype, normal_values((c.same_b ? 1 : c.batch) * b_rows * ldb, 2));
-  if (c.bias) test.input(test.params.bias, computed_dtype(dtype), normal_values(c.n, 3));
+  if (c.bias) test.input(test.params.bias, computed_dtype(dtype), exact_values(c.n, 3));
   test.in_out(test.params.c, dtype, normal_values(c.batch * c.m * ldc, 4), {.ulps = 2, .floor = 1});
   test.check();
 }
@@ -76,8 +81,53 @@ TEST(CublasLt, BatchesHaveTheirStrides) {
 }
 
 TEST(CublasLt, BiasIsAddedToEveryRow) {
-  check_product(Dtype::f32, {.bias = true});
-  check_product(Dtype::f32, {.batch = 2, .transpose_b = true, .bias = true});
+  for (const Dtype dtype : kDtypes) {
+    check_product(dtype, {.bias = true});
+    check_product(dtype, {.transpose_a = true, .bias = true, .gap = 3});
+    check_product(dtype, {.batch = 3, .transpose_b = true, .bias = true, .gap = 1});
+    check_product(dtype, {.batch = 2, .bias = true, .same_b = true});
+  }
+}
+
+int questions() {
+  const std::string name = "libcublasLt.so." + std::to_string(CUDART_VERSION / 1000);
+  void* const function = dlsym(dlopen(name.c_str(), RTLD_NOW | RTLD_NOLOAD), "pretended_cublaslt_questions");
+  return reinterpret_cast<int (*)()>(function)();
+}
+
+/// 1 x 1 x 1 in f16, with a bias of f32 that f16 does not hold.
+struct HalfProduct {
+  f16 a = to_f16(0x1p-11f), b = to_f16(1), c = to_f16(NAN);
+  float bias = 1 + 0x1p-11f;
+
+  Gemm params() {
+    return {.dtype = Dtype::f16, .m = 1, .n = 1, .k = 1, .a = &a, .b = &b, .c = &c, .bias = &bias, .lda = 1, .ldb = 1,
+            .ldc = 1};
+  }
+};
+
+/// The bias becomes 1, to which the product adds half a unit: 1. Unrounded, both would be 1 + 2^-10.
+TEST(CublasLt, BiasBesideHalvesIsRoundedBeforeTheSum) {
+  alignas(256) HalfProduct x;
+  EXPECT_TRUE(cuda::gemm_by_cublaslt(x.params(), {}).ok());
+  EXPECT_EQ(to_float(x.c), 1);
+  x.bias = 2;
+  EXPECT_TRUE(cuda::gemm_by_cublaslt(x.params(), {}).ok());
+  EXPECT_EQ(to_float(x.c), 2);   // C was no part of the sum
+}
+
+TEST(CublasLt, BiasBesideHalvesAsksForPlansOnce) {
+  alignas(256) HalfProduct x;
+  Gemm p = x.params();
+  p.lda = 2;   // no other test's
+  const int before = questions();
+  EXPECT_TRUE(cuda::cublaslt_takes(p));
+  EXPECT_EQ(questions(), before + 2);   // with the bias, which is refused, and without
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(cuda::gemm_by_cublaslt(p, {}).ok());
+  p.bias = nullptr;
+  p.accumulate = true;                  // the same plan
+  EXPECT_TRUE(cuda::gemm_by_cublaslt(p, {}).ok());
+  EXPECT_EQ(questions(), before + 2);
 }
 
 TEST(CublasLt, BiasBelongsToTheCall) {
@@ -107,12 +157,11 @@ TEST(CublasLt, SaysWhatItDoesNotTake) {
   float c = 0;
   const Gemm p{.m = 1, .n = 1, .k = 1, .a = &c, .b = &c, .c = &c, .lda = 1, .ldb = 1, .ldc = 1};
   EXPECT_TRUE(cuda::cublaslt_takes(p));
-  Gemm f64 = p, no_k = p, f32_bias = p;
+  Gemm f64 = p, no_k = p;
   f64.dtype = Dtype::f64;
   no_k.k = 0;
-  f32_bias.dtype = Dtype::f16;
-  f32_bias.bias = &c;
-  for (const Gemm& refused : {f64, no_k, f32_bias}) {
+  no_k.bias = &c;
+  for (const Gemm& refused : {f64, no_k}) {
     EXPECT_FALSE(cuda::cublaslt_takes(refused));
     EXPECT_EQ(cuda::gemm_by_cublaslt(refused, {}).code, StatusCode::unsupported);
   }
