@@ -2,10 +2,10 @@
 // one. Prints a table in Markdown.
 //   kbench [part of a name]
 //
-// Calls are recorded into a graph, so that launching costs the host nothing, and rotate through copies of their
-// operands of at least 256 MB in all, so that none is in the L2 cache. A figure is the median of 9 replays of at least
-// 2 ms; the spread is that of the middle 7. Bandwidth counts what the contract's cost() must move, and stands beside that of a
-// plain copy on the same machine.
+// Calls are recorded into a graph, so that launching costs the host nothing, and rotate through so many copies of their
+// operands that they touch 256 MB in all, so that none is in the L2 cache. Where 256 copies are less than that, the row
+// is named "in L2". A figure is the median of 9 replays of at least 2 ms; the spread is that of the middle 7. Bandwidth
+// counts what the contract's cost() must move, and stands beside that of a plain copy on the same machine.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -120,18 +120,27 @@ std::string shown(const Goal& goal) {
   return text;
 }
 
+/// Touched bytes of all copies together with which none is in L2 when its turn comes: some times the 50 MB of an H200.
+constexpr double kBeyondL2 = 256e6;
+constexpr int kMostCopies = 256;
+
+/// Of one call. A part of the operands where these are tables.
+double touched_bytes(const KernelCase& made) {
+  return std::min(static_cast<double>(made.operand_bytes()), made.work().bytes());
+}
+int copies_of(const KernelCase& made) {
+  return static_cast<int>(std::clamp<double>(std::ceil(kBeyondL2 / touched_bytes(made)), 1, kMostCopies));
+}
+bool stays_in_l2(const KernelCase& made) { return touched_bytes(made) * made.copies() < kBeyondL2; }
+
 void print_row(const KernelCase& made, const Variant& variant, bool selected, const Timing& timing, double copy) {
   const Cost& work = made.work();
-  std::printf("| %s | %s%s | %.2f | %.1f | %.0f | %.0f | %.1f | %s | %s |\n", made.name().c_str(), variant.name,
-              selected ? " *" : "", timing.microseconds, 100 * timing.spread, work.bytes() / timing.microseconds * 1e-3,
+  std::printf("| %s%s | %s%s | %.2f | %.1f | %.0f | %.0f | %.1f | %s | %s |\n", made.name().c_str(),
+              stays_in_l2(made) ? ", in L2" : "", variant.name, selected ? " *" : "", timing.microseconds,
+              100 * timing.spread, work.bytes() / timing.microseconds * 1e-3,
               100 * work.bytes() / timing.microseconds / copy, work.flops / timing.microseconds * 1e-6,
               shown(made.goal()).c_str(), selected ? judged(made.goal(), work, timing, copy).c_str() : "");
   std::fflush(stdout);
-}
-
-int copies_of(const KernelCase& made) {
-  constexpr double enough = 256e6;
-  return std::clamp(static_cast<int>(std::ceil(enough / static_cast<double>(made.operand_bytes()))), 1, 64);
 }
 
 /// False when a variant fails.

@@ -1,6 +1,7 @@
 #include "bench/kbench_cases.h"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <string>
 #include <utility>
@@ -62,13 +63,16 @@ void add_elementwise(std::vector<MakeCase>& all, std::int64_t rows, std::int64_t
   const Extents space = extents(rows, cols);
   const Strides plain = contiguous_strides(space);
   const std::int64_t n = rows * cols;
-  all.push_back([=] {
-    auto c = make<Copy>("f32 to f16 " + what, {.extents = space, .src_strides = plain, .dst_strides = plain,
-                                               .src_dtype = Dtype::f32, .dst_dtype = kDtype}, {.of_copy = 0.9});
-    c->normal(c->params.src, Dtype::f32, n);
-    c->output(c->params.dst, kDtype, n);
-    return done(std::move(c));
-  });
+  for (const bool narrows : {true, false})   // what the embeddings give, and the gradient that they get
+    all.push_back([=] {
+      const Dtype from = narrows ? Dtype::f32 : kDtype, to = narrows ? kDtype : Dtype::f32;
+      auto c = make<Copy>((narrows ? "f32 to f16 " : "f16 to f32 ") + what,
+                          {.extents = space, .src_strides = plain, .dst_strides = plain, .src_dtype = from,
+                           .dst_dtype = to}, {.of_copy = 0.9});
+      c->normal(c->params.src, from, n);
+      c->output(c->params.dst, to, n);
+      return done(std::move(c));
+    });
   all.push_back([=] {
     auto c = make<Copy>("transposed " + what, {.extents = space, .src_strides = {{1, rows}}, .dst_strides = plain,
                                                .src_dtype = kDtype, .dst_dtype = kDtype});
@@ -109,10 +113,11 @@ void add_elementwise(std::vector<MakeCase>& all, std::int64_t rows, std::int64_t
   });
   for (const std::uint32_t reduced : {1u, 2u})
     all.push_back([=] {
-      auto c = make<Reduce>((reduced == 1 ? "columns " : "rows ") + what,
-                            {.dtype = kDtype, .extents = space, .in_strides = plain, .reduced = reduced});
-      c->normal(c->params.in, kDtype, n);
-      c->output(c->params.out, kDtype, reduced == 1 ? cols : rows);
+      const Dtype dtype = reduced == 1 ? Dtype::f32 : kDtype;   // f32 columns: gradients of biases
+      auto c = make<Reduce>((reduced == 1 ? "f32 columns " : "rows ") + what,
+                            {.dtype = dtype, .extents = space, .in_strides = plain, .reduced = reduced});
+      c->normal(c->params.in, dtype, n);
+      c->output(c->params.out, dtype, reduced == 1 ? cols : rows);
       return done(std::move(c));
     });
   all.push_back([=] {
@@ -143,7 +148,7 @@ void add_gathers(std::vector<MakeCase>& all, const Sizes& s) {
   all.push_back(gather_case<ScatterAdd>(s, s.small_tokens, true, true));
 }
 
-MakeCase gemm_case(const std::string& what, Gemm p, const Goal& goal) {
+MakeCase gemm_case(const std::string& what, Gemm p, const Goal& goal, bool bias = false) {
   return [=] {
     Gemm q = p;
     q.lda = q.transpose_a ? q.m : q.k;
@@ -152,17 +157,19 @@ MakeCase gemm_case(const std::string& what, Gemm p, const Goal& goal) {
     auto c = make<Gemm>(what + " " + shape(q.m, q.n) + " x " + std::to_string(q.k), q, goal);
     c->normal(c->params.a, kDtype, q.m * q.k);
     c->normal(c->params.b, kDtype, q.k * q.n);
+    if (bias) c->normal(c->params.bias, Dtype::f32, q.n);
     c->output(c->params.c, kDtype, q.m * q.n);
     return done(std::move(c));
   };
 }
 
-/// The products of a layer: forward X W^T, gradient of the input dY W, gradient of the weight dY^T X.
+/// The products of a layer: forward X W^T, gradient of the input dY W, gradient of the weight dY^T X. "query" is
+/// also key and value; the biases of the others are added by the kernels behind them.
 void add_products(std::vector<MakeCase>& all, const Sizes& s) {
   for (const std::int64_t t : {s.tiny_tokens, s.small_tokens, s.tokens}) {
     const Goal goal = {.tflops = t == s.tokens ? 0.85 * 790 : t == s.small_tokens ? 0.6 * 790 : 0};
     const std::int64_t h = s.hidden, i = s.intermediate;
-    all.push_back(gemm_case("qkv", {.dtype = kDtype, .transpose_b = true, .m = t, .n = 3 * h, .k = h}, goal));
+    all.push_back(gemm_case("query", {.dtype = kDtype, .transpose_b = true, .m = t, .n = h, .k = h}, goal, true));
     all.push_back(gemm_case("out", {.dtype = kDtype, .transpose_b = true, .m = t, .n = h, .k = h}, goal));
     all.push_back(gemm_case("ffn1", {.dtype = kDtype, .transpose_b = true, .m = t, .n = i, .k = h}, goal));
     all.push_back(gemm_case("ffn2", {.dtype = kDtype, .transpose_b = true, .m = t, .n = h, .k = i}, goal));
@@ -270,38 +277,58 @@ void add_rows(std::vector<MakeCase>& all, const Sizes& s, std::int64_t rows) {
   });
 }
 
+/// Ids that are as often as words are, the most frequent first: n-th with a share of about 1 / (n ln(vocab)). 0, the
+/// padding, does not occur.
+std::vector<std::int64_t> words(std::int64_t n, std::int64_t vocab) {
+  std::mt19937 generator(3);
+  std::uniform_real_distribution<double> draw(0, std::log(static_cast<double>(vocab)));
+  std::vector<std::int64_t> out(static_cast<std::size_t>(n));
+  for (auto& x : out) x = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::exp(draw(generator))), 1, vocab - 1);
+  return out;
+}
+
+/// Tokens of sequences of equal length that begin and end with a word of their own; all of one type, as in SST-2.
 template <class P>
 void add_ids(Case<P>& c, const Sizes& s, std::int64_t tokens) {
   add_dropout(c);
-  c.values(c.params.ids, indices(tokens, s.vocab));
-  c.values(c.params.type_ids, indices(tokens, 2));
-  c.values(c.params.position_ids, indices(tokens, s.positions));
+  std::vector<std::int64_t> ids = words(tokens, s.vocab), positions(ids.size());
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const std::int64_t position = t % s.sequence;
+    positions[static_cast<std::size_t>(t)] = position;
+    if (position == 0) ids[static_cast<std::size_t>(t)] = s.vocab - 1;
+    if (position == s.sequence - 1) ids[static_cast<std::size_t>(t)] = s.vocab - 2;
+  }
+  c.values(c.params.ids, ids);
+  c.values(c.params.type_ids, std::vector<std::int64_t>(ids.size(), 0));
+  c.values(c.params.position_ids, positions);
 }
 
+/// In f32, as the tables are in mixed precision too.
 void add_embeddings(std::vector<MakeCase>& all, const Sizes& s, std::int64_t tokens) {
   const std::int64_t h = s.hidden, n = tokens * h;
   all.push_back([=] {
-    auto c = make<EmbeddingLayerNorm>(shape(tokens, h), {.dtype = kDtype, .tokens = tokens, .cols = h, .vocab = s.vocab,
-                                                         .types = 2, .positions = s.positions}, {.of_copy = 0.85});
+    auto c = make<EmbeddingLayerNorm>(
+        shape(tokens, h), {.dtype = Dtype::f32, .tokens = tokens, .cols = h, .vocab = s.vocab, .types = 2,
+                           .positions = s.positions}, {.of_copy = 0.85});
     add_ids(*c, s, tokens);
-    c->normal(c->params.word, kDtype, s.vocab * h);
-    c->normal(c->params.type, kDtype, 2 * h);
-    c->normal(c->params.position, kDtype, s.positions * h);
+    c->normal(c->params.word, Dtype::f32, s.vocab * h);
+    c->normal(c->params.type, Dtype::f32, 2 * h);
+    c->normal(c->params.position, Dtype::f32, s.positions * h);
     c->normal(c->params.gamma, Dtype::f32, h);
     c->normal(c->params.beta, Dtype::f32, h);
-    c->output(c->params.z, kDtype, n);
-    c->output(c->params.y, kDtype, n);
+    c->output(c->params.z, Dtype::f32, n);
+    c->output(c->params.y, Dtype::f32, n);
     c->output(c->params.mean, Dtype::f32, tokens);
     c->output(c->params.rstd, Dtype::f32, tokens);
     return done(std::move(c));
   });
   all.push_back([=] {
     auto c = make<EmbeddingLayerNormBackward>(
-        shape(tokens, h), {.dtype = kDtype, .tokens = tokens, .cols = h, .vocab = s.vocab, .types = 2,
-                           .positions = s.positions}, {.of_copy = 0.75});
+        shape(tokens, h), {.dtype = Dtype::f32, .tokens = tokens, .cols = h, .vocab = s.vocab, .types = 2,
+                           .positions = s.positions, .padding_idx = 0}, {.of_copy = 0.75});
     add_ids(*c, s, tokens);
-    c->normal(c->params.dy, kDtype, n);
-    c->normal(c->params.z, kDtype, n);
+    c->normal(c->params.dy, Dtype::f32, n);
+    c->normal(c->params.z, Dtype::f32, n);
     c->normal(c->params.mean, Dtype::f32, tokens);
     c->normal(c->params.rstd, Dtype::f32, tokens);
     c->normal(c->params.gamma, Dtype::f32, h);

@@ -23,7 +23,7 @@ struct Goal {
 /// Normal numbers as bytes: `bytes` of them, or about a million elements if that is less.
 std::vector<std::byte> normal_bytes(kernels::Dtype dtype, std::size_t bytes);
 
-/// One call. Several copies of its operands take turns, so that none is in the cache when its turn comes.
+/// One call. Copies of its operands take turns: with enough of them none is in the cache when its turn comes.
 class KernelCase {
  public:
   virtual ~KernelCase() = default;
