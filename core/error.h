@@ -1,9 +1,11 @@
 // The one exception type of sinter.
 #pragma once
 
+#include <cmath>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 namespace sinter {
 
@@ -30,11 +32,18 @@ class Error : public std::runtime_error {
   ErrorCode code_;
 };
 
-/// Throws Error with the parts joined as `<<` prints them: fail(ErrorCode::usage, "rank ", 7, " exceeds 6").
+/// Throws Error with the parts joined as `<<` prints them, but for a NaN's sign:
+/// fail(ErrorCode::usage, "rank ", 7, " exceeds 6").
 template <class... Parts>
 [[noreturn]] void fail(ErrorCode code, const Parts&... parts) {
   std::ostringstream text;
-  (text << ... << parts);
+  const auto put = [&text](const auto& part) {
+    if constexpr (std::is_floating_point_v<std::decay_t<decltype(part)>>)
+      text << (part != part ? std::abs(part) : part);
+    else
+      text << part;
+  };
+  (put(parts), ...);
   throw Error(code, text.str());
 }
 

@@ -15,7 +15,7 @@
 namespace sinter::train {
 namespace {
 
-constexpr std::int64_t kFormatVersion = 3;
+constexpr std::int64_t kFormatVersion = 4;
 constexpr JsonStyle kSorted{.sort_keys = true};
 
 /// SHA-256 of all columns but texts, in hexadecimal.
@@ -76,25 +76,33 @@ constexpr std::string_view kCosmetic[] = {"output_dir",
                                           "ignore_data_skip",
                                           "restore_callback_states_from_checkpoint",
                                           "full_determinism",
-                                          "use_cpu"};
+                                          "use_cpu",
+                                          "device"};   // computed_on says more
+
+/// Whose bits a run has: the backend with its libraries, and for a GPU its name.
+std::string computes_on(Device device) {
+  Runtime& runtime = Runtime::instance();
+  const std::string backend = runtime.backend(device).description;
+  return device.is_cpu() ? backend : runtime.device_name(device) + ", " + backend;
+}
 
 /// Says in one line each what differs from the run that wrote the checkpoint, so that nobody takes the result for its.
-void announce_changes(const Json& saved, const Json& now, const std::string& saved_cpu) {
+void announce_changes(const Json& saved, const Json& now, const std::string& saved_device) {
   for (const auto& [key, value] : now.items()) {
     if (std::find(std::begin(kCosmetic), std::end(kCosmetic), key) != std::end(kCosmetic)) continue;
     const Json* before = saved.find(key);
     if (before != nullptr && *before != value)
       log_info("resuming with " + key + " = " + value.dump() + "; the checkpoint's run had " + before->dump());
   }
-  if (const std::string cpu = Runtime::instance().backend(Device::cpu()).description; cpu != saved_cpu)
-    log_info("resuming with the " + cpu + " kernels; the checkpoint's run had " + saved_cpu + ", whose bits differ");
+  if (const std::string device = computes_on(Device::parse(now.get<std::string>("device"))); device != saved_device)
+    log_info("resuming on " + device + "; the checkpoint's run was on " + saved_device + ", whose bits differ");
 }
 
 Json sinter_state(const RunParts& run) {
   return Json::object({
       {"format_version", kFormatVersion},
       {"run", run_facts(run)},
-      {"cpu", Runtime::instance().backend(Device::cpu()).description},
+      {"computed_on", computes_on(Device::parse(run.args.device))},
       {"optimizer_steps", run.optimizer.steps()},
       {"plateau", run.plateau == nullptr ? Json() : run.plateau->state()},
       {"scaler", run.scaler == nullptr ? Json() : run.scaler->state()},
@@ -186,13 +194,16 @@ void load_checkpoint(const std::filesystem::path& folder, const RunParts& run) {
   if (state.get<std::int64_t>("format_version") != kFormatVersion)
     state.refuse("format_version", "be " + std::to_string(kFormatVersion) + "; this sinter reads no other");
   check_same_run(state_file, state.at("run"), run_facts(run));
-  announce_changes(Json::load(folder / "training_args.json"), run.args.to_json(), state.get<std::string>("cpu"));
+  const Json saved_args = Json::load(folder / "training_args.json");
+  announce_changes(saved_args, run.args.to_json(), state.get<std::string>("computed_on"));
   read_weights(run.model, folder / "model.safetensors");
   read_optimizer(run.optimizer, folder / "optimizer.safetensors",
                  state.get<std::int64_t>("optimizer_steps", 0, (std::int64_t{1} << 32) - 1));
   if (run.plateau != nullptr && !state.at("plateau").is_null()) run.plateau->load_state(state.at("plateau"));
-  const Json* scaler = state.find("scaler");   // runs before there was mixed precision have none
-  if (run.scaler != nullptr && scaler != nullptr && !scaler->is_null()) run.scaler->load_state(*scaler);
+  const Json& scaler = state.at("scaler");
+  if (!scaler.is_null() && !scaler.is_object()) state.refuse("scaler", "be an object, or null for a run without fp16");
+  if (scaler.is_null() && saved_args.get<bool>("fp16")) state.refuse("scaler", "be an object: the run had fp16");
+  if (run.scaler != nullptr && !scaler.is_null()) run.scaler->load_state(scaler);
   run.state.read_hf_json(Json::load(folder / "trainer_state.json"));
   run.state.read_sinter_json(state.at("state"));
   if (run.state.samples_in_epoch > run.dataset.size())

@@ -103,7 +103,8 @@ std::string log_line(const Json& entry) {
   for (const auto& [key, value] : entry.items()) {
     if (key == "step") continue;
     char number[40];
-    const double x = value.as<double>();
+    double x = value.as<double>();
+    if (std::isnan(x)) x = std::abs(x);   // "nan", whatever its sign
     std::snprintf(number, sizeof(number), (std::abs(x) >= 1e-3 && std::abs(x) < 1e6) || x == 0 ? "%.4f" : "%.3e", x);
     text += (text.size() > 1 ? ", '" : "'") + key + "': " + number;
   }

@@ -144,6 +144,7 @@ class Trainer {
   double learning_rate(const Run& run) const;
   void run_update(Run& run);
   void apply_update(Run& run, double loss);
+  void update_scale(Run& run, bool finite);
   void skip_update(Run& run, double loss);
   void count_update(Run& run, std::int64_t end);
   enum class After { step, epoch };

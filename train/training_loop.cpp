@@ -265,6 +265,9 @@ TrainOutput Trainer::finish(Run& run) {
       {"total_flos", state_.total_flos},
       {"train_loss", output.training_loss},
   };
+  if (run.scaler && state_.nonfinite_steps > 0)
+    log_info(std::to_string(state_.nonfinite_steps) + " of " + std::to_string(state_.global_step) +
+             " updates were skipped: their gradients were not finite at the loss scale that they had");
   if (output.stopped_by_signal == 0) {
     Json entry = Json::object();
     for (const auto& [key, value] : output.metrics) entry.set(key, value);

@@ -77,7 +77,7 @@ void Trainer::apply_update(Run& run, double loss) {
     coefficient = norm.coefficient;
     finite = finite && !norm.nonfinite;
   }
-  if (run.scaler) run.scaler->update(!finite);
+  if (run.scaler) update_scale(run, finite);
   if (!finite) return skip_update(run, loss);
   fire(&TrainerCallback::on_pre_optimizer_step);
   run.optimizer->step(coefficient);
@@ -86,6 +86,16 @@ void Trainer::apply_update(Run& run, double loss) {
   state_.nonfinite_in_a_row = 0;
   state_.loss_since_log += loss;
   state_.total_loss += loss;
+}
+
+void Trainer::update_scale(Run& run, bool finite) {
+  try {
+    run.scaler->update(!finite);
+  } catch (const Error& error) {   // the scale is at its floor
+    const std::string where = first_nonfinite(run.optimizer->parameters());
+    fail(error.code(), "step ", state_.global_step + 1, where.empty() ? "" : ", first in the gradient of " + where, ": ",
+         error.what());
+  }
 }
 
 void Trainer::skip_update(Run& run, double loss) {

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "core/error.h"
+#include "core/runtime/kernel_error.h"
 
 namespace sinter {
 namespace {
@@ -90,8 +91,8 @@ CachingAllocator::Pieces::iterator CachingAllocator::new_segment(std::size_t siz
     bytes = size;
     status = api_.allocate(device_, bytes, &memory);
   }
-  if (!status.ok())
-    fail(ErrorCode::out_of_memory, status.what, ": ", size, " bytes were asked for, ", stats_.in_use,
+  if (!status.ok())   // after a kernel's fault it is that, and no lack of memory
+    fail(error_code(status.code), status.what, ": ", size, " bytes were asked for, ", stats_.in_use,
          " are in use and ", stats_.cached, " cached");
   stats_.cached += bytes;
   return pieces_

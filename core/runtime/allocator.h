@@ -36,7 +36,8 @@ class CachingAllocator {
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
 
-  /// 64-byte aligned; null for 0 bytes. Throws Error(out_of_memory) with the sizes in use and cached.
+  /// 64-byte aligned; null for 0 bytes. Throws Error(out_of_memory) with the sizes in use and
+  /// cached, or Error(device) with the device's words on earlier work.
   void* allocate(std::size_t bytes);
   void deallocate(void* memory);
   /// Gives every segment of which nothing is in use back to the device.

@@ -7,19 +7,11 @@
 
 #include "core/error.h"
 #include "core/runtime/backend_library.h"
+#include "core/runtime/kernel_error.h"
 #include "core/runtime/upload_ring.h"
 
 namespace sinter {
 namespace {
-
-ErrorCode error_code(kernels::StatusCode code) {
-  switch (code) {
-    case kernels::StatusCode::unsupported: return ErrorCode::unsupported;
-    case kernels::StatusCode::out_of_memory: return ErrorCode::out_of_memory;
-    case kernels::StatusCode::device_error: return ErrorCode::device;
-    default: return ErrorCode::usage;
-  }
-}
 
 void require(kernels::Status status, const char* what, Device device) {
   if (!status.ok()) fail(error_code(status.code), what, ": ", status.what, " (", device.str(), ")");
@@ -80,7 +72,7 @@ struct Runtime::Library {
     if (backend.module == nullptr) return backend.why_unusable;
     if (device.index() < device_count()) return "";
     const std::string last = std::to_string(device_count() - 1);
-    return device_count() == 1 ? "the only one is number 0" : "they have the numbers 0 to " + last;
+    return device_count() == 1 ? "the only one is number 0" : "the devices have the numbers 0 to " + last;
   }
   Context& open(Device device) {
     std::atomic<Context*>& context = contexts[static_cast<std::size_t>(device.index())];
@@ -224,7 +216,9 @@ void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, cons
 }
 
 std::size_t Runtime::workspace(Device device, kernels::KernelId id, const void* params) const {
-  return context(device).entry(id).workspace(params);
+  const Context& used = context(device);
+  if (!device.is_cpu()) require(used.api().make_current(device.index()), "workspace", device);   // plans are a device's own
+  return used.entry(id).workspace(params);
 }
 
 }  // namespace sinter

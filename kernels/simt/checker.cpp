@@ -57,7 +57,7 @@ Checker::Checker(const DeviceMemory& memory)
     : memory_(memory),
       device_(reserve_region(DeviceMemory::kReserved, false, "device memory")),
       static_shared_(reserve_region(kStaticSharedBytes, true, "static shared memory")),
-      dynamic_shared_(reserve_region(kMostDynamicSharedBytes, true, "dynamic shared memory")) {
+      dynamic_shared_(reserve_region(kMostSharedBytes, true, "dynamic shared memory")) {
   device_.begin = memory.base();
   device_.bytes = DeviceMemory::kReserved;
 }

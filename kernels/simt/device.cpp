@@ -118,7 +118,7 @@ Status Device::check(const Launch& launch) const {
   if (grid.count() == 0 || grid.x > kMostBlocksX || grid.y > kMostBlocksYZ || grid.z > kMostBlocksYZ)
     return invalid("a grid must have 1 to 2^31 - 1 blocks along x and 1 to 65535 along y and z");
   const auto found = dynamic_shared_limits_.find(launch.kernel);
-  const std::size_t limit = found == dynamic_shared_limits_.end() ? kDynamicSharedBytesByDefault : found->second;
+  const std::size_t limit = found == dynamic_shared_limits_.end() ? kSharedBytesByDefault : found->second;
   if (launch.dynamic_shared_bytes > limit)
     return invalid("more dynamic shared memory than allow_dynamic_shared permits");
   return {};
@@ -139,9 +139,13 @@ Status Device::launch(Launch launch, Stream stream) {
 }
 
 Status Device::allow_dynamic_shared(const void* kernel, std::size_t bytes) {
-  if (bytes > kMostDynamicSharedBytes) return invalid("a block has at most 227 KiB of shared memory");
+  if (bytes > kMostSharedBytes) return invalid("a block has at most 227 KiB of shared memory");
   dynamic_shared_limits_[kernel] = bytes;
   return {};
+}
+
+std::size_t Device::most_shared_bytes(const void* kernel) const {
+  return dynamic_shared_limits_.contains(kernel) ? kMostSharedBytes : kSharedBytesByDefault;
 }
 
 Status Device::replay(const Recording& recording, Stream stream) {

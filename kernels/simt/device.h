@@ -109,6 +109,8 @@ class Device {
   Status launch(Launch launch, Stream stream);
   /// cudaFuncSetAttribute(MaxDynamicSharedMemorySize).
   Status allow_dynamic_shared(const void* kernel, std::size_t bytes);
+  /// What a block of this kernel may have, static and dynamic together.
+  std::size_t most_shared_bytes(const void* kernel) const;
   Status replay(const Recording& recording, Stream stream);
 
   /// The queue of a handle; the device's own for null.

@@ -123,7 +123,7 @@ void Grid::begin_block(std::uint64_t number) {
   at_barrier_.clear();
   barrier_count_ = 0;
   device_->statistics.threads += count;
-  shared_.begin_block(launch_->dynamic_shared_bytes);
+  shared_.begin_block(launch_->dynamic_shared_bytes, device_->most_shared_bytes(launch_->kernel));
   if (Checker* checker = device_->memory().checker())
     checker->begin_block(shared_.statics(), kStaticSharedBytes, shared_.dynamic_array(), launch_->dynamic_shared_bytes);
   running_ = main_.get();

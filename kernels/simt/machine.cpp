@@ -49,7 +49,8 @@ void* static_shared(const void* key, std::size_t bytes) {
   Grid& grid = Grid::of_this_thread();
   const std::size_t before = grid.shared_memory().static_arrays();
   std::byte* const array = grid.shared_memory().static_array(key, bytes);
-  if (array == nullptr) grid.fail("more than 48 KiB of static shared memory");
+  if (array == nullptr) grid.fail("more shared memory than the block may have: 48 KiB of static one, and as much with the dynamic one "
+                                  "unless allow_dynamic_shared was called");
   if (pause.checker() != nullptr && grid.shared_memory().static_arrays() > before)
     pause.checker()->static_shared_declared(array, bytes);
   return array;

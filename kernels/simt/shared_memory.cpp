@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <new>
 
 #include "kernels/simt/checker.h"
@@ -35,20 +36,21 @@ void fill_with_ff(std::byte* begin, std::size_t bytes) {
 
 }  // namespace
 
-SharedMemory::SharedMemory() : static_(map(kStaticSharedBytes)), dynamic_(map(kMostDynamicSharedBytes)) {}
+SharedMemory::SharedMemory() : static_(map(kStaticSharedBytes)), dynamic_(map(kMostSharedBytes)) {}
 
 SharedMemory::~SharedMemory() {
   set_poison(static_, kStaticSharedBytes, false);
-  set_poison(dynamic_, kMostDynamicSharedBytes, false);
+  set_poison(dynamic_, kMostSharedBytes, false);
   munmap(static_, kStaticSharedBytes);
-  munmap(dynamic_, kMostDynamicSharedBytes);
+  munmap(dynamic_, kMostSharedBytes);
 }
 
-void SharedMemory::begin_block(std::size_t dynamic_bytes) {
+void SharedMemory::begin_block(std::size_t dynamic_bytes, std::size_t most_bytes) {
+  most_static_bytes_ = std::min(kMostStaticSharedBytes, most_bytes - dynamic_bytes);
   arena_used_ = static_bytes_ = 0;
   arrays_.clear();
   set_poison(static_, kStaticSharedBytes, true);
-  set_poison(dynamic_, kMostDynamicSharedBytes, true);
+  set_poison(dynamic_, kMostSharedBytes, true);
   set_poison(dynamic_, dynamic_bytes, false);
   fill_with_ff(dynamic_, dynamic_bytes);
 }
@@ -59,7 +61,7 @@ std::byte* SharedMemory::static_array(const void* key, std::size_t bytes) {
   const std::size_t offset = (arena_used_ + kAlignment - 1) / kAlignment * kAlignment;
   static_bytes_ += bytes;
   arena_used_ = offset + bytes + kRedZone;
-  if (static_bytes_ > kMostStaticSharedBytes || arena_used_ > kStaticSharedBytes) return nullptr;
+  if (static_bytes_ > most_static_bytes_ || arena_used_ > kStaticSharedBytes) return nullptr;
   std::byte* const begin = static_ + offset;
   arrays_.push_back({key, begin});
   set_poison(begin, bytes, false);

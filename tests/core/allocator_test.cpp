@@ -167,6 +167,15 @@ TEST(FullDevice, GetsTheCacheBackBeforeTheAllocatorFails) {
   EXPECT_EQ(g_used, 0u);
 }
 
+TEST(BrokenDevice, IsNotTakenForAFullOne) {
+  kernels::DeviceApi api = *kernels::cpu_module().device;
+  api.allocate = [](int, std::size_t, void**) -> kernels::Status {
+    return {kernels::StatusCode::device_error, "a kernel has stopped"};
+  };
+  CachingAllocator allocator(api, 0);
+  testing::expect_error([&] { allocator.allocate(64); }, ErrorCode::device, "a kernel has stopped");
+}
+
 TEST_F(AllocatorTest, ThreadsShareIt) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t)

@@ -2,7 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
+#include "core/autograd/mode.h"
+#include "core/io/files.h"
+#include "core/io/staged_folder.h"
 #include "core/runtime/runtime.h"
 #include "tests/core/other_devices.h"
 #include "tests/core/expect_error.h"
@@ -117,6 +121,66 @@ TEST_P(DeviceTraining, RepeatsItselfAndResumes) {
     const Json scaler = Json::object({{"scale", 65536.0}, {"growth_tracker", 5}});
     EXPECT_EQ(state.at("scaler"), fp16 ? scaler : Json());
   }
+}
+
+/// The checkpoint at `to` with another value in its sinter_state.json, whole as its manifest says.
+void copy_with(const std::filesystem::path& from, const std::filesystem::path& to, const std::string& key, Json value) {
+  StagedFolder folder(to);
+  for (const auto& entry : std::filesystem::directory_iterator(from)) {
+    const std::string name = entry.path().filename().string();
+    if (name == StagedFolder::kManifest) continue;
+    if (name == "sinter_state.json")
+      folder.write(name, Json::load(entry.path()).set(key, value).dump());
+    else
+      folder.write(name, read_file(entry.path(), std::size_t{1} << 30));
+  }
+  folder.commit();
+}
+
+TEST_P(DeviceTraining, ResumesWithAScaleOnlyWhereThereWasOne) {
+  TrainingArguments args = arguments_on(GetParam().str(), 4);
+  args.fp16 = true;
+  args.save_strategy = "steps";
+  args.save_steps = 2;
+  Trainer(parts(tiny(), args)).train();
+  const std::filesystem::path root = args.output_dir, sound = root / "checkpoint-2";
+  const auto expect_refused = [&](const char* folder, Json scaler, const std::string& sentence) {
+    copy_with(sound, root / folder, "scaler", scaler);
+    testing::expect_error([&] { Trainer(parts(tiny(), args)).train((root / folder).string()); }, ErrorCode::bad_input,
+                          sentence);
+  };
+  expect_refused("number", 5, "scaler is 5, it must be an object, or null for a run without fp16");
+  expect_refused("lost", {}, "scaler is null, it must be an object: the run had fp16");
+  expect_refused("negative", Json::object({{"scale", -1.0}, {"growth_tracker", 0}}), "scale is -1");
+}
+
+TEST_P(DeviceTraining, ResumingSaysOnWhatTheRunWas) {
+  TrainingArguments args = arguments_on(GetParam().str(), 4);
+  args.save_strategy = "steps";
+  args.save_steps = 2;
+  Trainer(parts(tiny(), args)).train();
+  const std::string checkpoint = args.output_dir + "/checkpoint-2";
+  const std::string before = Json::load(checkpoint + "/sinter_state.json").get<std::string>("computed_on");
+  EXPECT_EQ(before.find(Runtime::instance().device_name(GetParam()) + ", "), 0u) << before;
+  args.device = "cpu";
+  ::testing::internal::CaptureStderr();
+  Trainer(parts(tiny(), args)).train(checkpoint);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("; the checkpoint's run was on " + before + ", whose bits differ"), std::string::npos) << said;
+}
+
+// Weights of 1e30 overflow f16 at every scale: the run names the step and the place where the scale ends.
+TEST_P(DeviceTraining, ALossThatOverflowsAtEveryScaleEndsTheRun) {
+  TrainingArguments args = arguments_on(GetParam().str(), 40);
+  args.fp16 = true;
+  const Bert model = tiny();
+  {
+    const NoGradGuard guard;
+    for (const Parameter& parameter : model->named_parameters())
+      if (parameter.name == "classifier.weight") Tensor(parameter.tensor).fill_(1e30);
+  }
+  testing::expect_error([&] { Trainer(parts(model, args)).train(); }, ErrorCode::diverged,
+                        "step 17, first in the gradient of ");
 }
 
 TEST_P(DeviceTraining, DevicesThatAreNotThereAreRefused) {

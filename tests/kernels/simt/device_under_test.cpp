@@ -12,13 +12,16 @@ void for_each_schedule(const std::function<void(const std::string& schedule)>& f
     const char* name;
     simt::Order order;
     std::uint64_t seed;
+    bool late_copies;
   };
   simt::Options& options = simt::Device::get(0).options;
   const simt::Options before = options;
-  for (const Schedule& schedule : {Schedule{"in order", simt::Order::in_order, 1}, {"reverse", simt::Order::reverse, 1},
-                                   {"random 7", simt::Order::random, 7}}) {
+  for (const Schedule& schedule : {Schedule{"in order", simt::Order::in_order, 1, true},
+                                   {"reverse, copies land at once", simt::Order::reverse, 1, false},
+                                   {"random 7", simt::Order::random, 7, true}}) {
     options.order = schedule.order;
     options.seed = schedule.seed;
+    options.late_copies = schedule.late_copies;
     fn(schedule.name);
   }
   options = before;

@@ -330,6 +330,30 @@ TEST(Launches, WhatCudaRefusesIsRefused) {
   EXPECT_EQ(x.values()[0], 2);
 }
 
+__global__ void sum_in_two_arrays(float* p) {
+  SINTER_SHARED(float, own, [8 << 10]);   // 32 KiB
+  SINTER_DYNAMIC_SHARED(float, given);
+  own[threadIdx.x] = given[threadIdx.x] = p[threadIdx.x];
+  p[threadIdx.x] = own[threadIdx.x] + given[threadIdx.x];
+}
+
+TEST(Launches, StaticAndDynamicSharedMemoryCountTogether) {
+  Device device;
+  const Buffer<float> x(device, {1});
+  const Stream stream = device.make_stream();
+  const auto runs = [&](std::size_t shared) {
+    return launch(sum_in_two_arrays, dim3(1), dim3(1), shared, stream, x.data()).ok();
+  };
+  EXPECT_TRUE(runs(16 << 10));
+  EXPECT_FALSE(runs((16 << 10) + 16));
+  EXPECT_NE(device.last_fault().find("more shared memory than the block may have"), std::string::npos)
+      << device.last_fault();
+  EXPECT_TRUE(allow_dynamic_shared(sum_in_two_arrays, 195 << 10, stream).ok());
+  EXPECT_TRUE(runs(195 << 10));
+  EXPECT_TRUE(allow_dynamic_shared(sum_in_two_arrays, 200 << 10, stream).ok());
+  EXPECT_FALSE(runs(200 << 10));
+}
+
 __global__ void fail_in_block_three(float* p) {
   if (blockIdx.x != 3 || threadIdx.x != 40) __syncthreads();
   if (blockIdx.x == 4 && threadIdx.x == 0) p[0] = 0;
