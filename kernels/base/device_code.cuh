@@ -17,3 +17,11 @@
 #else
 #include "kernels/simt/emulation.cuh"
 #endif
+
+namespace sinter::kernels {
+
+/// What every device of compute capability 8.0 and later lets a block have of shared memory, static and dynamic
+/// together, where allow_dynamic_shared was called. A kernel that may need more asks most_shared_bytes().
+inline constexpr std::size_t kSharedBytesEverywhere = 99 << 10;
+
+}  // namespace sinter::kernels

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "kernels/base/cuda_status.cuh"
+#include "kernels/base/shared_limits.h"
 #include "kernels/base/status.h"
 #include "kernels/base/stream.h"
 
@@ -43,11 +44,11 @@ Status launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t 
   return status_of(cudaGetLastError());
 }
 
-/// Needed before a launch with more than 48 KiB of dynamic shared memory.
+/// Needed before a launch with more than 48 KiB of dynamic shared memory. Status `unsupported` where the device has
+/// less.
 template <class... Parameters>
 Status allow_dynamic_shared(void (*kernel)(Parameters...), std::size_t bytes, Stream) {
-  return status_of(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  return allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes);
 }
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* p) {

@@ -280,10 +280,14 @@ Status check_long(const P& p) {
   return {};
 }
 
+/// kept, keep, row_sums and lse2.
+constexpr std::size_t kMostStaticBytes = kRows + kRows * kOctets + 2 * kRows * sizeof(float);
+
 /// A launch with room for `tiles` tiles.
-template <class T, int D, class P>
-Status run_tiles(void (*kernel)(P), int tiles, const P& p, Stream stream) {
-  const std::size_t bytes = static_cast<std::size_t>(tiles) * kTileElements<D> * sizeof(T);
+template <class T, int D, int tiles, class P>
+Status run_tiles(void (*kernel)(P), const P& p, Stream stream) {
+  constexpr std::size_t bytes = static_cast<std::size_t>(tiles) * kTileElements<D> * sizeof(T);
+  static_assert(bytes + kMostStaticBytes <= kSharedBytesEverywhere);
   if (const Status status = allow_dynamic_shared(kernel, bytes, stream); !status.ok()) return status;
   return launch(kernel, dim3(static_cast<unsigned>(blocks(p))), dim3(kThreads), bytes, stream, p);
 }
@@ -297,7 +301,7 @@ Status attend_long(const Attention& p, Stream stream) {
   if (const Status status = check_long(p); !status.ok()) return status;
   if (p.tokens == 0) return {};
   return by_head(p, [&]<class T, int D>(Type<T>, std::integral_constant<int, D>) {
-    return run_tiles<T, D>(attend_by_tiles<T, D>, 5, p, stream);
+    return run_tiles<T, D, 5>(attend_by_tiles<T, D>, p, stream);
   });
 }
 
@@ -305,8 +309,8 @@ Status differentiate_long(const AttentionBackward& p, Stream stream) {
   if (const Status status = check_long(p); !status.ok()) return status;
   if (p.tokens == 0) return {};
   return by_head(p, [&]<class T, int D>(Type<T>, std::integral_constant<int, D>) {
-    const Status queries = run_tiles<T, D>(query_gradients_by_tiles<T, D>, 6, p, stream);
-    return queries.ok() ? run_tiles<T, D>(key_gradients_by_tiles<T, D>, 6, p, stream) : queries;
+    const Status queries = run_tiles<T, D, 6>(query_gradients_by_tiles<T, D>, p, stream);
+    return queries.ok() ? run_tiles<T, D, 6>(key_gradients_by_tiles<T, D>, p, stream) : queries;
   });
 }
 

@@ -235,6 +235,7 @@ template <class T, int rows, int cols, bool deep_a, bool deep_b>
 Status run_fragments(const Gemm& p, Stream stream) {
   constexpr auto kernel = multiply_fragments<T, rows, cols, deep_a, deep_b>;
   constexpr std::size_t bytes = kStages * sizeof(Stage<T, rows, cols, deep_a, deep_b>);
+  static_assert(bytes <= kSharedBytesEverywhere);
   if (const Status status = allow_dynamic_shared(kernel, bytes, stream); !status.ok()) return status;
   const dim3 grid(blocks_for(tiles_of_c(p, rows, cols), 1));
   return launch(kernel, grid, dim3(Shape<rows, cols>::threads), bytes, stream, p);

@@ -25,6 +25,7 @@ struct Options {
   std::uint64_t seed = 1;        ///< of Order::random
   bool late_copies = true;       ///< a cp.async lands at its wait, and not at once
   bool lazy_streams = false;     ///< work of a stream runs when somebody waits for it, and not at once
+  std::size_t most_shared_bytes = 227 << 10;   ///< what allow_dynamic_shared may give a block: that of sm_90
 };
 
 /// Counts since the device was made.

@@ -116,17 +116,20 @@ TEST_P(AttentionOnDevice, StopsAtWrongOffsetsAndPositions) {
 
 // --- Tensor cores ---
 
-void check_tensor_cores(Dtype dtype, const Batch& batch, const std::string& variant) {
-  const AttentionCase test(dtype, batch);
-  test.check_forward(variant, operand_rounding(dtype, batch, 2), rounding(batch));
-  test.check_backward(variant, operand_rounding(dtype, batch, 4));
-}
+/// Whether one block of every GPU has the shared memory for a sequence and head backward. Of 128 tokens and 64 elements
+/// compute capability 8.6, 8.9 and 12.0 have not.
+bool fits_every_block(const Batch& batch) { return batch.max_length() <= 112 || batch.head_size <= 32; }
 
 class AttentionOnTensorCores : public ::testing::TestWithParam<Dtype> {
  protected:
   void check(const Batch& batch) const {
-    if (batch.max_length() <= 128) check_tensor_cores(GetParam(), batch, "tensor_cores");
-    check_tensor_cores(GetParam(), batch, "tensor_cores_tiled");
+    const AttentionCase test(GetParam(), batch);
+    const Tolerance o = operand_rounding(GetParam(), batch, 2), gradients = operand_rounding(GetParam(), batch, 4);
+    if (batch.max_length() <= 128) test.check_forward("tensor_cores", o, rounding(batch));
+    if (batch.max_length() <= 128)
+      test.check_backward(fits_every_block(batch) ? "tensor_cores" : "", gradients);
+    test.check_forward("tensor_cores_tiled", o, rounding(batch));
+    test.check_backward("tensor_cores_tiled", gradients);
   }
 };
 
@@ -139,7 +142,8 @@ TEST_P(AttentionOnTensorCores, MatchReference) {
     check({.lengths = {13, 1, 0, 33, 16}, .heads = 3, .head_size = 32, .dropout = dropout});
     check({.lengths = {17, 64}, .heads = 1, .head_size = 64, .dropout = dropout});
   }
-  check({.lengths = {65, 128}, .heads = 1, .head_size = 64, .dropout = 0.1, .first_sample = false});
+  for (const std::int64_t longest : {112, 128})
+    check({.lengths = {65, longest}, .heads = 1, .head_size = 64, .dropout = 0.1, .first_sample = false});
   check({.lengths = {100}, .heads = 2, .head_size = 32, .gap = 16});
   check({.lengths = {130, 3}, .heads = 1, .head_size = 32, .dropout = 0.1});
 }
@@ -264,6 +268,7 @@ TEST(AttentionOnDeviceParams, SelectsByLengthAndAlignment) {
   aligned.d_o = aligned.o;
   aligned.dq = aligned.dk = aligned.dv = const_cast<void*>(aligned.o);
   aligned.stride_do = aligned.stride_dq = aligned.stride_dk = aligned.stride_dv = 768;
+  aligned.max_length = 112;   // of 128 tokens not every GPU's blocks have the shared memory
   auto b = aligned;
   EXPECT_EQ(selected(b), "tensor_cores");
   b.max_length = 129;
