@@ -174,8 +174,12 @@ std::string selected_variant(const P& params) {
   return entry->variants[entry->select(&params)].name;
 }
 
-/// "gemm tiled" for each variant of the table that no case has run so far.
-std::vector<std::string> variants_that_never_ran();
+/// A library's variant that takes no params on this GPU need not run; says so once, with the reason.
+void excuse_variant(KernelId id, const std::string& variant, const std::string& why);
+
+/// "gemm tiled" for each variant of the module's table that no case has run so far and that none excused. Variants for
+/// GPUs only must run on a GPU, and there alone.
+std::vector<std::string> variants_that_never_ran(const BackendModule& module);
 
 /// The dtypes that the device computes in.
 inline constexpr Dtype kDeviceDtypes[] = {Dtype::f32, Dtype::f64, Dtype::f16, Dtype::bf16};

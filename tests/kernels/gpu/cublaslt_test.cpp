@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "kernels/base/entry.h"
+#include "kernels/copy.h"
 #include "kernels/simt/module.h"
 #include "tests/kernels/cuda/device_case.h"
 #include "tests/kernels/cuda/device_under_test.h"
@@ -192,6 +193,19 @@ TEST(CublasLt, IsSelectedWhereItTakesTheParams) {
   p.dtype = Dtype::f64;
   EXPECT_EQ(row.select(&p), 0);
   EXPECT_EQ(row.workspace(&p), 0u);
+}
+
+// What test_cuda asks at its end.
+TEST(GpuOnlyVariants, MustRunOnAGpuUnlessExcused) {
+  static constexpr Variant variants[] = {{"own", "", "", nullptr}, {"library", "", "", nullptr, /*gpu_only=*/true}};
+  static const KernelEntry entries[] = {entry<Copy, check>(variants)};
+  const auto never = [&](const char* name) {
+    return variants_that_never_ran({kBackendAbi, name, "", entries, 1, simt_module().device});
+  };
+  EXPECT_EQ(never("simt"), std::vector<std::string>{"copy own"});
+  EXPECT_EQ(never("cuda"), (std::vector<std::string>{"copy own", "copy library"}));
+  excuse_variant(KernelId::copy, "library", "it takes nothing here");
+  EXPECT_EQ(never("cuda"), std::vector<std::string>{"copy own"});
 }
 
 }  // namespace

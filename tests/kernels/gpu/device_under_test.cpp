@@ -1,7 +1,7 @@
 #include "tests/kernels/cuda/device_under_test.h"
 
-#include <vector>
-
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/module.h"
 
 namespace sinter::kernels::testing {
@@ -22,6 +22,16 @@ const BackendModule& device_under_test() {
 void for_each_schedule(const std::function<void(const std::string& schedule)>& fn) {
   fn("once");
   fn("again");
+}
+
+std::vector<std::string> absent_libraries() {
+  std::vector<std::string> absent;
+  const auto add = [&](const std::string& library, const std::string& why_not) {
+    if (!why_not.empty()) absent.push_back(library + " is not there: " + why_not);
+  };
+  add("cuBLASLt", cuda::why_no_cublaslt());
+  add("cuDNN", cuda::dnn::why_no_cudnn());
+  return absent;
 }
 
 }  // namespace sinter::kernels::testing

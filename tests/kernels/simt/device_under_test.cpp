@@ -27,4 +27,6 @@ void for_each_schedule(const std::function<void(const std::string& schedule)>& f
   options = before;
 }
 
+std::vector<std::string> absent_libraries() { return {}; }
+
 }  // namespace sinter::kernels::testing
