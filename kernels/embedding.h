@@ -39,12 +39,14 @@ struct EmbeddingLayerNorm {
   void* rstd = nullptr;
 };
 
-/// dz from dropout's and LayerNorm's backward, then for each table row the sum of its tokens' dz in ascending token
-/// order: dword[ids[t]] += dz[t] (not for ids[t] == padding_idx), dtype[...] += dz[t], dposition[...] += dz[t].
+/// dz from dropout's and LayerNorm's backward, then for each table row the sum of its tokens' dz:
+/// dword[ids[t]] += dz[t] (not for ids[t] == padding_idx), dtype[...] += dz[t], dposition[...] += dz[t].
 /// The table gradients accumulate (+=) into zeroed or earlier sums, and rows without tokens are not touched;
 /// dgamma, dbeta overwrite (null: both not computed). A null table gradient is not computed. Sums are kept in
-/// computed_dtype(dtype) and rounded once.
-/// workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements of computed_dtype(dtype).
+/// computed_dtype(dtype) and rounded once. A row adds its tokens to what it holds in ascending order; but on CUDA a
+/// table of at most 8 rows adds those of each 64 tokens, then these sums in a fixed tree, then what the row holds.
+/// workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements of computed_dtype(dtype); on CUDA 2 grows by the rows of
+/// each table of at most 8.
 struct EmbeddingLayerNormBackward {
   static constexpr KernelId id = KernelId::embedding_layer_norm_backward;
   Dtype dtype = Dtype::f32;

@@ -22,27 +22,34 @@ struct ColumnSums {
   A* out[kMostSums] = {};
 };
 
-/// out_q[c] = sum over b of partial[q][b][c], q being blockIdx.y. A thread adds the blocks lane, lane + 16, lane + 32
-/// ..., the first row of threads adds the lanes.
+/// none + the sum over b of column[b * cols], for the threads of row 0 of a block dim3(kWarp, kSumLanes) of which all
+/// call it: thread (x, lane) adds the blocks lane, lane + 16, lane + 32 ... to `none`, the first row adds the lanes.
+/// `none` is 0 of either sign; columns that are not `mine` are not read.
 template <class A>
-__global__ void __launch_bounds__(kWarp * kSumLanes, 1)
-    sum_column_blocks(std::int64_t blocks, std::int64_t cols, const A* partial, A* out_0, A* out_1, A* out_2) {
+__device__ __forceinline__ A sum_of_blocks(std::int64_t blocks, std::int64_t cols, const A* column, bool mine, A none) {
   SINTER_SHARED(A, parts, [kSumLanes][kWarp]);
-  A* const out = blockIdx.y == 0 ? out_0 : blockIdx.y == 1 ? out_1 : out_2;
-  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * kWarp + threadIdx.x;
-  const bool mine = out != nullptr && c < cols;
-  A sum = 0;
+  A sum = none;
   if (mine) {
-    const A* const column = partial + blockIdx.y * blocks * cols + c;
 #pragma unroll 4
     for (std::int64_t b = threadIdx.y; b < blocks; b += kSumLanes) sum += column[b * cols];
   }
   parts[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
-  if (!mine || threadIdx.y != 0) return;
+  if (!mine || threadIdx.y != 0) return sum;
 #pragma unroll
   for (int lane = 1; lane < kSumLanes; ++lane) sum += parts[lane][threadIdx.x];
-  out[c] = sum;
+  return sum;
+}
+
+/// out_q[c] = sum over b of partial[q][b][c], q being blockIdx.y.
+template <class A>
+__global__ void __launch_bounds__(kWarp * kSumLanes, 1)
+    sum_column_blocks(std::int64_t blocks, std::int64_t cols, const A* partial, A* out_0, A* out_1, A* out_2) {
+  A* const out = blockIdx.y == 0 ? out_0 : blockIdx.y == 1 ? out_1 : out_2;
+  const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * kWarp + threadIdx.x;
+  const bool mine = out != nullptr && c < cols;
+  const A sum = sum_of_blocks(blocks, cols, partial + blockIdx.y * blocks * cols + c, mine, A{0});
+  if (mine && threadIdx.y == 0) out[c] = sum;
 }
 
 /// The second launch: quantity q of block b stands at partial[(q * column_blocks(rows) + b) * cols]. Without rows the

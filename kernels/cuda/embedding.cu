@@ -231,7 +231,16 @@ Status launch_in_registers(const EmbeddingLayerNormBackward& p, Stream stream) {
   });
 }
 
-// --- Backward, second launch: the tables' gradients ---
+// --- Backward, second and third launch: the tables' gradients ---
+
+/// Tables of at most this many rows are summed in two stages, over column blocks and then over these: some row has at
+/// least an eighth of the tokens, too many for one warp. The partial sums are at most an eighth of dz.
+constexpr std::int64_t kFewRows = 8;
+
+constexpr std::int64_t few_rows(std::int64_t size) { return size > 0 && size <= kFewRows ? size : 0; }
+constexpr std::int64_t few_rows(const EmbeddingLayerNormBackward& p) {
+  return few_rows(p.vocab) + few_rows(p.types) + few_rows(p.positions);
+}
 
 /// A table's gradient (null: not asked for) and the row that each token adds to.
 template <class T>
@@ -239,47 +248,126 @@ struct Table {
   T* gradient;
   std::int64_t size;
   const std::int64_t* index;
-  std::int64_t skipped;   ///< row without a gradient; -1: none
+  std::int64_t skipped;             ///< row without a gradient; -1: none
+  std::int64_t pieces = 0;          ///< of work: tokens, or rows times column blocks
+  Computed<T>* partial = nullptr;   ///< [size][column blocks][cols] of a table of few rows, else null
+
+  T* row(std::int64_t r, std::int64_t cols) const {
+    return gradient == nullptr || r == skipped ? nullptr : gradient + r * cols;
+  }
 };
 
 template <class T>
 struct Tables {
-  Table<T> table[3];   ///< by TableNumber
+  Table<T> table[3];           ///< by TableNumber
+  std::int64_t pieces = 0;     ///< of all
+  Computed<T>* partial;        ///< those of the tables of few rows, one behind the other
 
   explicit Tables(const EmbeddingLayerNormBackward& p)
       : table{{out<T>(p.dword), p.vocab, p.ids, p.padding_idx},
               {out<T>(p.dtype_table), p.types, p.type_ids, -1},
-              {out<T>(p.dposition), p.positions, p.position_ids, -1}} {}
+              {out<T>(p.dposition), p.positions, p.position_ids, -1}},
+        partial(out<Computed<T>>(p.workspace) + (p.tokens + Gradient<T>::sums * column_blocks(p.tokens)) * p.cols) {
+    Computed<T>* next = partial;
+    for (Table<T>& one : table) {
+      const std::int64_t sums = few_rows(one.size) * column_blocks(p.tokens);
+      one.pieces = sums > 0 ? sums : p.tokens;
+      if (sums > 0) one.partial = next;
+      next += sums * p.cols;
+      pieces += one.pieces;
+    }
+  }
 };
 
-/// A warp for each table (blockIdx.y), token and range of columns; that of a row's first token adds up all of them.
+/// The warp of a row's first token t adds up all of them.
+template <class T, int width>
+__device__ __forceinline__ void add_row_of_token(const Table<T>& table, int number, std::int64_t tokens,
+                                                 std::int64_t cols, const Computed<T>* dz, std::int64_t t,
+                                                 std::int64_t c) {
+  const std::int64_t place = table.index[t];   // the same for the whole warp
+  check_index(number, place, table.size);
+  if (table.gradient == nullptr || place == table.skipped || stands_before(table.index, t, place)) return;
+  Computed<T> sum[width] = {};
+  if (c < cols) load_vector<width>(table.gradient + place * cols + c, sum);
+  add_equal_rows(table.index, t, tokens, place, dz + c, cols, c < cols, sum);
+  if (c < cols) store_vector<width>(table.gradient + place * cols + c, sum);
+}
+
+/// Piece r * blocks + b of a table of few rows: the partial sum of row r over the tokens of column block b. Without any
+/// it is -0, which changes nothing where it is added.
+template <class T, int width>
+__device__ __forceinline__ void sum_row_in_block(const Table<T>& table, int number, std::int64_t tokens,
+                                                 std::int64_t cols, const Computed<T>* dz, std::int64_t piece,
+                                                 std::int64_t c) {
+  const std::int64_t r = piece / column_blocks(tokens);
+  const std::int64_t first = (piece - r * column_blocks(tokens)) * kColumnSumRows;
+  const std::int64_t last = min(tokens, first + kColumnSumRows);
+  for (std::int64_t t = first + threadIdx.x % kWarp; t < last; t += kWarp)
+    check_index(number, table.index[t], table.size);
+  if (table.gradient == nullptr || r == table.skipped) return;
+  Computed<T> sum[width];
+#pragma unroll
+  for (int w = 0; w < width; ++w) sum[w] = -Computed<T>{0};
+  add_equal_rows(table.index, first, last, r, dz + c, cols, c < cols, sum);
+  if (c < cols) store_vector<width>(table.partial + piece * cols + c, sum);
+}
+
+/// A warp for each piece of a table and range of columns.
 template <class T, int width>
 __global__ void __launch_bounds__(kThreads, 1)
     add_to_tables(std::int64_t tokens, std::int64_t cols, const Computed<T>* dz,
                   const __grid_constant__ Tables<T> tables) {
-  using A = Computed<T>;
-  const Table<T>& table = tables.table[blockIdx.y];
   const std::int64_t ranges = (cols + kWarp * width - 1) / (kWarp * width);
   const std::int64_t step = std::int64_t{gridDim.x} * (kThreads / kWarp);
-  for (std::int64_t item = std::int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp; item < tokens * ranges;
-       item += step) {
-    const std::int64_t t = item / ranges, place = table.index[t];   // the same for the whole warp
-    check_index(static_cast<int>(blockIdx.y), place, table.size);
-    if (table.gradient == nullptr || place == table.skipped || stands_before(table.index, t, place)) continue;
-    const std::int64_t c = (item - t * ranges) * kWarp * width + threadIdx.x % kWarp * width;
-    const bool mine = c < cols;
-    A sum[width] = {};
-    if (mine) load_vector<width>(table.gradient + place * cols + c, sum);
-    add_equal_rows(table.index, t, tokens, place, dz + c, cols, mine, sum);
-    if (mine) store_vector<width>(table.gradient + place * cols + c, sum);
+  for (std::int64_t item = std::int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+       item < tables.pieces * ranges; item += step) {
+    std::int64_t piece = item / ranges;
+    const std::int64_t c = (item - piece * ranges) * kWarp * width + threadIdx.x % kWarp * width;
+    int number = 0;
+    while (number < kPosition && piece >= tables.table[number].pieces) piece -= tables.table[number++].pieces;
+    const Table<T>& table = tables.table[number];
+    if (table.partial == nullptr)
+      add_row_of_token<T, width>(table, number, tokens, cols, dz, piece, c);
+    else
+      sum_row_in_block<T, width>(table, number, tokens, cols, dz, piece, c);
   }
+}
+
+/// The rows of the tables of few rows, in the order of their partial sums; null: not computed.
+template <class T>
+struct FewRows {
+  T* row[3 * kFewRows] = {};
+
+  FewRows(const Tables<T>& tables, std::int64_t cols) {
+    T** next = row;
+    for (const Table<T>& table : tables.table)
+      for (std::int64_t r = 0; r < few_rows(table.size); ++r) *next++ = table.row(r, cols);
+  }
+};
+
+/// Adds the partial sums of row blockIdx.y to it. A row without tokens is not touched.
+template <class T>
+__global__ void __launch_bounds__(kWarp * kSumLanes, 1)
+    add_to_few_rows(std::int64_t blocks, std::int64_t cols, const Computed<T>* partial,
+                    const __grid_constant__ FewRows<T> rows) {
+  T* const row = rows.row[blockIdx.y];
+  const std::int64_t c = std::int64_t{blockIdx.x} * kWarp + threadIdx.x;
+  const bool mine = row != nullptr && c < cols;
+  const Computed<T> sum = sum_of_blocks(blocks, cols, partial + blockIdx.y * blocks * cols + c, mine, -Computed<T>{0});
+  const bool of_none = sum == 0 && signbit(sum);
+  if (mine && threadIdx.y == 0 && !of_none) store(row + c, load(row + c) + sum);
 }
 
 template <class T, int width>
 Status launch_tables(const EmbeddingLayerNormBackward& p, Stream stream) {
-  const std::int64_t warps = p.tokens * ceil_div(p.cols, kWarp * width);
-  return launch(add_to_tables<T, width>, dim3(walking_blocks(warps, kThreads / kWarp), 3), dim3(kThreads), 0, stream,
-                p.tokens, p.cols, in<Computed<T>>(p.workspace), Tables<T>(p));
+  const Tables<T> tables(p);
+  const std::int64_t warps = tables.pieces * ceil_div(p.cols, kWarp * width);
+  const Status status = launch(add_to_tables<T, width>, dim3(walking_blocks(warps, kThreads / kWarp)), dim3(kThreads),
+                               0, stream, p.tokens, p.cols, in<Computed<T>>(p.workspace), tables);
+  if (!status.ok() || few_rows(p) == 0) return status;
+  const dim3 grid(static_cast<unsigned>(ceil_div(p.cols, kWarp)), static_cast<unsigned>(few_rows(p)));
+  return launch(add_to_few_rows<T>, grid, dim3(kWarp, kSumLanes), 0, stream, column_blocks(p.tokens), p.cols,
+                tables.partial, FewRows<T>(tables, p.cols));
 }
 
 // --- Backward, all launches ---
@@ -324,7 +412,7 @@ int select_backward(const EmbeddingLayerNormBackward& p) { return takes_register
 
 std::size_t backward_workspace(const EmbeddingLayerNormBackward& p) {
   return static_cast<std::size_t>(p.tokens * p.cols) * size_of(computed_dtype(p.dtype)) +
-         column_sum_bytes(p.dtype, 2, p.tokens, p.cols);
+         column_sum_bytes(p.dtype, 2 + static_cast<int>(few_rows(p)), p.tokens, p.cols);
 }
 
 constexpr Variant forward_variants[] = {
@@ -334,9 +422,10 @@ constexpr Variant forward_variants[] = {
      "not yet measured", erased_run<EmbeddingLayerNorm, forward_by_warp>},
 };
 constexpr Variant backward_variants[] = {
-    {"by_block", "dz by a block for 64 tokens; tables by the warp of a row's first token, a column a lane",
+    {"by_block",
+     "dz by a block for 64 tokens; tables by the warp of a row's first token, few rows in two stages; a column a lane",
      "not yet measured", erased_run<EmbeddingLayerNormBackward, backward_by_block>},
-    {"in_registers", "dz of 64 tokens in registers; tables with 16 bytes a lane", "not yet measured",
+    {"in_registers", "dz of 64 tokens in registers; tables likewise, with 16 bytes a lane", "not yet measured",
      erased_run<EmbeddingLayerNormBackward, backward_in_registers>},
 };
 

@@ -1,5 +1,6 @@
 #include "kernels/embedding.h"
 
+#include "kernels/ref/element.h"
 #include "tests/kernels/cuda/device_case.h"
 #include "tests/kernels/cuda/dropout_operands.h"
 #include "tests/kernels/row_cases.h"
@@ -31,6 +32,8 @@ struct Options {
   int misaligned = -1;                  ///< number of the matrix, in the order in which the case names them
   bool statistics = true;               ///< forward: z, mean and rstd are wanted
   bool tables = true, columns = true;   ///< backward: gradients of the tables, of gamma and beta
+  double rstd = 0.7;                    ///< backward: mean of the rows' rstd
+  std::int64_t vocab = kVocab, types = kTypes, positions = kPositions;
 };
 
 class EmbeddingOnDevice : public ::testing::TestWithParam<Dtype> {
@@ -43,9 +46,9 @@ class EmbeddingOnDevice : public ::testing::TestWithParam<Dtype> {
     p.dtype = dtype;
     p.tokens = shape.rows;
     p.cols = shape.cols;
-    p.vocab = kVocab;
-    p.types = kTypes;
-    p.positions = kPositions;
+    p.vocab = options.vocab;
+    p.types = options.types;
+    p.positions = options.positions;
     p.dropout = site_on_device(options.p);
     return p;
   }
@@ -108,13 +111,13 @@ class EmbeddingOnDevice : public ::testing::TestWithParam<Dtype> {
     c.input(c.params.z, dtype_, normal_values(tokens * cols, 2, 0.3, 1.5));
     place();
     c.input(c.params.mean, vector_dtype_, normal_values(tokens, 3, 0.3, 0.1));
-    c.input(c.params.rstd, vector_dtype_, normal_values(tokens, 4, 0.7, 0.05));
+    c.input(c.params.rstd, vector_dtype_, normal_values(tokens, 4, options.rstd, options.rstd / 14));
     if (options.tables) {
-      c.in_out(c.params.dword, dtype_, normal_values(kVocab * cols, 11), table_tolerance(shape));
+      c.in_out(c.params.dword, dtype_, normal_values(options.vocab * cols, 11), table_tolerance(shape));
       place();
-      c.in_out(c.params.dtype_table, dtype_, normal_values(kTypes * cols, 12), table_tolerance(shape));
+      c.in_out(c.params.dtype_table, dtype_, normal_values(options.types * cols, 12), table_tolerance(shape));
       place();
-      c.in_out(c.params.dposition, dtype_, normal_values(kPositions * cols, 13), table_tolerance(shape));
+      c.in_out(c.params.dposition, dtype_, normal_values(options.positions * cols, 13), table_tolerance(shape));
       place();
     }
     c.input(c.params.gamma, vector_dtype_, normal_values(cols, 5, 1, 0.2));
@@ -130,8 +133,8 @@ class EmbeddingOnDevice : public ::testing::TestWithParam<Dtype> {
   void check_backward(RowShape shape, const Options& options) const {
     SCOPED_TRACE(std::to_string(shape.rows) + " x " + std::to_string(shape.cols));
     DeviceCase<EmbeddingLayerNormBackward> c(params_of<EmbeddingLayerNormBackward>(dtype_, shape, options));
-    add_indices(c, whole_values(shape.rows, 0, kVocab, 6), whole_values(shape.rows, 0, kTypes, 7),
-                whole_values(shape.rows, 0, kPositions, 8));
+    add_indices(c, whole_values(shape.rows, 0, options.vocab, 6), whole_values(shape.rows, 0, options.types, 7),
+                whole_values(shape.rows, 0, options.positions, 8));
     add_backward(c, shape, options);
     c.check_with(fits_registers(shape, options) ? "in_registers" : "by_block");
   }
@@ -182,6 +185,45 @@ TEST_P(EmbeddingOnDevice, RowsWithManyTokens) {
   }
 }
 
+// Tables of 1 to 8 rows are summed in two stages, by blocks of 64 tokens; more than 16 of these go several to a lane.
+TEST_P(EmbeddingOnDevice, TablesOfFewRows) {
+  for (const RowShape shape : {RowShape{1, 7}, {64, 9}, {65, 16}, {70, 264}, {131, 33}}) {
+    check_backward(shape, {.vocab = 5, .types = 1, .positions = 8});
+    check_backward(shape, {.vocab = 8, .types = 9, .positions = 7});
+  }
+  check_backward({1030, 8}, {.vocab = 5, .types = 1, .positions = 8});
+  check_backward({70, 16}, {.tables = false, .vocab = 5, .types = 9, .positions = 8});
+}
+
+// In a table of many rows as in one of few: rows without tokens, and that of padding_idx, keep their very bits.
+TEST_P(EmbeddingOnDevice, RowsWithoutTokensAreNotTouched) {
+  const std::int64_t tokens = 70, cols = 16, untouched[] = {kPadding, 1, 2};
+  for (const bool few : {true, false}) {
+    const std::int64_t size = few ? 4 : 9;
+    DeviceCase<EmbeddingLayerNormBackward> c(params_of<EmbeddingLayerNormBackward>(
+        dtype_, {tokens, cols}, {.vocab = size, .types = size, .positions = size}));
+    std::vector<double> index[3];
+    for (std::size_t table = 0; table < 3; ++table) {
+      index[table] = whole_values(tokens, 0, 4, 6 + static_cast<unsigned>(table));
+      for (double& i : index[table])   // padding_idx stays among the ids
+        if (table > 0 && i == static_cast<double>(untouched[table])) i = 0;
+    }
+    add_indices(c, index[0], index[1], index[2]);
+    add_backward(c, {tokens, cols}, {.tables = false, .rstd = 0});
+    // dz is 0, so that rows with tokens keep their values. As integers all are compared by their bits.
+    void** const gradients[] = {&c.params.dword, &c.params.dtype_table, &c.params.dposition};
+    for (std::size_t table = 0; table < 3; ++table) {
+      std::vector<double> values = normal_values(size * cols, 11 + static_cast<unsigned>(table));
+      for (std::int64_t i = 0; i < cols; ++i) values[static_cast<std::size_t>(untouched[table] * cols + i)] = -0.0;
+      std::vector<std::byte> bytes(values.size() * size_of(dtype_));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        ref::store(dtype_, bytes.data(), static_cast<std::int64_t>(i), values[i]);
+      c.in_out_elements(*gradients[table], Dtype::i32, bytes, {});
+    }
+    c.check();
+  }
+}
+
 TEST_P(EmbeddingOnDevice, AnIndexOutOfRangeStopsTheKernel) {
   const char* const sentences[] = {"ids: every index", "type_ids: every index", "position_ids: every index"};
   const std::int64_t sizes[] = {kVocab, kTypes, kPositions};
@@ -200,6 +242,14 @@ TEST_P(EmbeddingOnDevice, AnIndexOutOfRangeStopsTheKernel) {
         add_backward(b, {5, 16}, {.tables = tables});
         b.check_stops(sentences[which]);
       }
+}
+
+TEST_P(EmbeddingOnDevice, ATableWithoutRowsStopsTheKernel) {
+  const Options options{.types = 0};
+  DeviceCase<EmbeddingLayerNormBackward> c(params_of<EmbeddingLayerNormBackward>(dtype_, {5, 16}, options));
+  add_indices(c, whole_values(5, 0, kVocab, 6), std::vector<double>(5, 0.0), whole_values(5, 0, kPositions, 8));
+  add_backward(c, {5, 16}, options);
+  c.check_stops("type_ids: every index");
 }
 
 TEST(EmbeddingOnDeviceChecks, RefuseWhatTheContractForbids) {
