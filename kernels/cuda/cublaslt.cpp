@@ -163,8 +163,7 @@ void choose_algorithm(const lt::Functions& f, lt::Handle handle, const Gemm& p, 
   answers << f.MatmulPreferenceCreate(&preference);
   if (!answers.ok()) return;
   const std::uint64_t workspace = p.workspace == nullptr ? 0 : kCublasLtWorkspace;
-  const std::uint32_t reductions =
-      p.dtype == Dtype::f32 ? lt::kReductionInplace | lt::kReductionComputeType : lt::kReductionComputeType;
+  const std::uint32_t reductions = lt::kReductionComputeType;
   answers << f.MatmulPreferenceSetAttribute(preference, lt::kMaxWorkspaceBytes, &workspace, sizeof workspace)
           << f.MatmulPreferenceSetAttribute(preference, lt::kReductionSchemeMask, &reductions, sizeof reductions);
   const std::uint32_t a = alignment(p.b), b = alignment(p.a), c = alignment(p.c);
@@ -316,7 +315,6 @@ static_assert(int{lt::kMaxWorkspaceBytes} == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_
               int{lt::kMinAlignmentB} == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES &&
               int{lt::kMinAlignmentC} == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES &&
               int{lt::kMinAlignmentD} == CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES &&
-              lt::kReductionInplace == CUBLASLT_REDUCTION_SCHEME_INPLACE &&
               lt::kReductionComputeType == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
 static_assert(sizeof(lt::Algorithm) == sizeof(cublasLtMatmulAlgo_t) &&
               sizeof(lt::HeuristicResult) == sizeof(cublasLtMatmulHeuristicResult_t) &&

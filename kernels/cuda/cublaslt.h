@@ -3,8 +3,7 @@
 //
 // The algorithm is the first that cuBLASLt's heuristic names, found once for each problem and kept, so a run repeats
 // bit for bit on the same GPU with the same release. Sums over K are in f32, without TF32; parts of a split K are added
-// in f32 and in a fixed order: for 16-bit matrices in the workspace alone, because what is added in C is rounded to its
-// dtype between the parts.
+// in f32, in the workspace and in a fixed order, and never in C, where each would be rounded to its dtype.
 #pragma once
 
 #include <cstddef>

@@ -21,8 +21,8 @@ enum PreferenceAttribute {
   kMaxWorkspaceBytes = 1, kReductionSchemeMask = 3,
   kMinAlignmentA = 5, kMinAlignmentB = 6, kMinAlignmentC = 7, kMinAlignmentD = 8
 };
-/// How the parts of a split K are added, both in a fixed order: in C, hence in its type, or in f32 in the workspace.
-inline constexpr std::uint32_t kReductionInplace = 1, kReductionComputeType = 2;
+/// The parts of a split K are added in f32, in the workspace, in a fixed order.
+inline constexpr std::uint32_t kReductionComputeType = 2;
 
 struct Algorithm {
   std::uint64_t data[8];

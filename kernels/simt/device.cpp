@@ -145,7 +145,7 @@ Status Device::allow_dynamic_shared(const void* kernel, std::size_t bytes) {
 }
 
 std::size_t Device::most_shared_bytes(const void* kernel) const {
-  return dynamic_shared_limits_.contains(kernel) ? kMostSharedBytes : kSharedBytesByDefault;
+  return dynamic_shared_limits_.contains(kernel) ? options.most_shared_bytes : kSharedBytesByDefault;
 }
 
 Status Device::replay(const Recording& recording, Stream stream) {

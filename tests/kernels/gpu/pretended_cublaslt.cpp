@@ -65,11 +65,6 @@ lt::Answer fits(const Desc& desc, const Layout& a, const Layout& b, const Layout
   return lt::kSuccess;
 }
 
-/// The reductions that add the parts of a split K in f32: one adds them in D, in its type.
-std::uint32_t sums_in_f32(int type) {
-  return type == lt::kR32F ? lt::kReductionInplace | lt::kReductionComputeType : lt::kReductionComputeType;
-}
-
 }  // namespace
 
 extern "C" {
@@ -138,7 +133,7 @@ lt::Answer cublasLtMatmulAlgoGetHeuristic(lt::Handle, lt::MatmulDesc desc, lt::M
   const Pref& pref = *static_cast<Pref*>(of);
   ++questions;
   *found = 0;
-  if (pref.reductions & ~sums_in_f32(static_cast<Layout*>(d)->type)) return kInvalidValue;
+  if (pref.reductions != lt::kReductionComputeType) return kInvalidValue;   // the others add in D, in its type
   if (const lt::Answer answer = fits(*static_cast<Desc*>(desc), *static_cast<Layout*>(a), *static_cast<Layout*>(b),
                                      *static_cast<Layout*>(d));
       answer != lt::kSuccess)
