@@ -39,7 +39,7 @@ struct Gemm {
   const void* bias = nullptr;
   std::int64_t lda = 0, ldb = 0, ldc = 0;
   std::int64_t batch_stride_a = 0, batch_stride_b = 0, batch_stride_c = 0;  ///< elements between matrices of the batch
-  void* workspace = nullptr;   ///< CPU: none. CUDA: as the table says, up to 32 MiB for cuBLASLt
+  void* workspace = nullptr;   ///< CUDA: find(module, id)->workspace(&params) bytes, up to 32 MiB
 };
 
 constexpr Status check(const Gemm& p) {

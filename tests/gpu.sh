@@ -45,10 +45,11 @@ for folder in "$nvidia/cu13/lib" "$nvidia/cudnn/lib"; do
 done
 deadline=$((SECONDS + 480))
 
-if [ ! -x "$bin/example_layer_norm" ]; then
-  echo "the CUDA backend was not built"
+for program in $programs; do
+  [ -x "$bin/$program" ] && continue
+  echo "there is no $bin/$program; first, with a CUDA toolkit: cmake --preset release && cmake --build --preset release"
   exit 77
-fi
+done
 shown=$("$bin/example_layer_norm" 2>&1)
 code=$?
 if [ $code -eq 77 ]; then
