@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/runtime/backend_library.h"
 #include "core/runtime/kernel_error.h"
-#include "core/runtime/upload_ring.h"
+#include "core/runtime/uploader.h"
 
 namespace sinter {
 namespace {
@@ -27,7 +27,7 @@ struct Runtime::Context {
   kernels::Event written;    // for copies to another device
   std::unique_ptr<CachingAllocator> allocator;
   std::unique_ptr<StagingBuffer> staging;   // of small copies from the host into memory that kernels use
-  std::unique_ptr<UploadRing> uploads;
+  std::unique_ptr<Uploader> uploader;
 
   Context(Device which, const kernels::BackendModule& module) : device(which), backend(&module) {
     find_entries();
@@ -35,7 +35,7 @@ struct Runtime::Context {
     require(api().create_event(device.index(), &written), "making an event", device);
     allocator = std::make_unique<CachingAllocator>(api(), device.index(), stream);
     staging = std::make_unique<StagingBuffer>(api(), device.index(), stream);
-    uploads = std::make_unique<UploadRing>(api(), device, stream);
+    uploader = std::make_unique<Uploader>(api(), device, stream);
   }
   const kernels::DeviceApi& api() const { return *backend->device; }
   void find_entries() {
@@ -152,8 +152,8 @@ void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size
 
 std::vector<std::shared_ptr<Storage>> Runtime::upload(Device device, std::span<const HostBytes> pieces) {
   std::vector<std::shared_ptr<Storage>> made;
-  if (!device.is_cpu() && UploadRing::takes(pieces)) {
-    require(context(device).uploads->upload(pieces, &made), "upload", device);
+  if (!device.is_cpu() && Uploader::takes(pieces)) {
+    require(context(device).uploader->upload(pieces, &made), "upload", device);
     return made;
   }
   for (const HostBytes piece : pieces) {

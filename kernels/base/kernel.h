@@ -63,8 +63,7 @@ struct DeviceApi {
   int (*device_count)();
   const char* (*why_unavailable)();                                            ///< "" when device_count() > 0
   const char* (*device_name)(int device);                                      ///< "NVIDIA H200"
-  /// Kernels that this host thread launches from now on go to streams of `device`; at first they go to device 0. Cheap:
-  /// core calls it before every launch.
+  /// What this host thread launches from now on goes to streams of `device`; at first to device 0's. Called often: cheap.
   Status (*make_current)(int device);
 
   /// True where `allocate` costs little, so that every tensor may be a piece of memory of its own, whose ends and first

@@ -14,20 +14,20 @@
 
 namespace sinter {
 
-/// Memory of a device that is filled from the host in a stream of its own: a copy begins while the device computes what
-/// was launched before it, and what is launched after it waits for it. Two blocks take turns. A block that is full
-/// comes up again when the other one is full too, and is first replaced where tensors still live in it; then, once for
-/// a whole block, copies wait for the computation that may still read it. Nobody else waits. Thread-safe.
+/// Fills memory of a device from the host in a stream of its own: a copy begins while the device computes what was
+/// launched before it, and what is launched after it waits for it. The memory comes from the device's allocator in
+/// blocks, which live as long as a tensor in them; once for a whole block, copies wait for the computation that may
+/// still use what was in its place. Nobody else waits. Thread-safe.
 ///
 /// Where the device allocates cheaply (an emulated one), every piece is memory of its own, whose ends the device checks.
-class UploadRing {
+class Uploader {
  public:
   /// `computation` is the stream of the kernels that will read what is uploaded.
-  UploadRing(const kernels::DeviceApi& api, Device device, kernels::Stream computation)
+  Uploader(const kernels::DeviceApi& api, Device device, kernels::Stream computation)
       : api_(api), device_(device), computation_(computation) {}
-  ~UploadRing();
-  UploadRing(const UploadRing&) = delete;
-  UploadRing& operator=(const UploadRing&) = delete;
+  ~Uploader();
+  Uploader(const Uploader&) = delete;
+  Uploader& operator=(const Uploader&) = delete;
 
   static bool takes(std::span<const HostBytes> pieces) { return StagingBuffer::takes(pieces); }
   /// Appends a storage to `made` for each of the `pieces`, which takes() accepts and which go over in one transfer.
@@ -37,7 +37,7 @@ class UploadRing {
   static constexpr std::size_t kBlock = StagingBuffer::kHalf;
 
   kernels::Status make();
-  kernels::Status turn(std::size_t bytes);
+  kernels::Status next_block(std::size_t bytes);
   kernels::Status upload_together(std::span<const HostBytes> pieces, std::vector<std::shared_ptr<Storage>>* made);
 
   const kernels::DeviceApi& api_;
@@ -47,7 +47,7 @@ class UploadRing {
   kernels::Stream copies_;                  // made at the first upload, as all below
   kernels::Event computed_, copied_;
   std::optional<StagingBuffer> staging_;
-  std::shared_ptr<Storage> block_, other_;  // that is being filled, and the one before
+  std::shared_ptr<Storage> block_;          // that is being filled
   std::size_t used_ = 0;                    // bytes of block_
 };
 
