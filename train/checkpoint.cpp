@@ -77,6 +77,8 @@ constexpr std::string_view kCosmetic[] = {"output_dir",
                                           "restore_callback_states_from_checkpoint",
                                           "full_determinism",
                                           "use_cpu",
+                                          "fp16_full_eval",
+                                          "bf16_full_eval",
                                           "device"};   // computed_on says more
 
 /// Whose bits a run has: the backend with its libraries, and for a GPU its name.

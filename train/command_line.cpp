@@ -143,6 +143,8 @@ void add_training_options(CLI::App& app, CommandLine& c) {
   Group(app, "Precision and memory")
       .flag("--fp16", a.fp16, "Mixed precision with a scaled loss, on CUDA devices")
       .flag("--bf16", a.bf16, "Mixed precision, on CUDA devices")
+      .flag("--fp16_full_eval", a.fp16_full_eval, "Evaluate and predict in f16, whatever the training did")
+      .flag("--bf16_full_eval", a.bf16_full_eval, "The same in bf16")
       .flag("--gradient_checkpointing", a.gradient_checkpointing, "Recompute activations (refused until built)");
 }
 

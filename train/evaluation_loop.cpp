@@ -34,6 +34,21 @@ class EvalMode {
   bool before_;
 };
 
+/// The dtype in which a model computes, until it ends.
+class ComputeDtype {
+ public:
+  ComputeDtype(nn::Module& model, Dtype dtype) : model_(model), before_(model.compute_dtype()) {
+    model_.set_compute_dtype(dtype);
+  }
+  ~ComputeDtype() { model_.set_compute_dtype(before_); }
+  ComputeDtype(const ComputeDtype&) = delete;
+  ComputeDtype& operator=(const ComputeDtype&) = delete;
+
+ private:
+  nn::Module& model_;
+  Dtype before_;
+};
+
 /// True for its lifetime, however that ends.
 class SetForScope {
  public:
@@ -98,6 +113,10 @@ PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std
   const Clock::time_point start = Clock::now();
   const NoGradGuard guard;
   const EvalMode mode(*parts_.model);
+  const bool trains = optimizer_ != nullptr;
+  const ComputeDtype dtype(*parts_.model, !trains && parts_.args.fp16_full_eval   ? Dtype::f16
+                                          : !trains && parts_.args.bf16_full_eval ? Dtype::bf16
+                                                                                  : parts_.model->compute_dtype());
   std::vector<std::int64_t> order(static_cast<std::size_t>(dataset.size()));
   std::iota(order.begin(), order.end(), 0);
   const std::span<const std::int64_t> labels = item_labels(parts_.args, dataset);

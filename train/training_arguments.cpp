@@ -147,10 +147,14 @@ void validate_device(const TrainingArguments& a) {
   const Device named = a.device.empty() ? Device::cpu() : Device::parse(a.device);
   require(!a.use_cpu || named.is_cpu(), "use_cpu", "true", "not contradict device, which is " + named.str());
   if (a.fp16 && a.bf16) fail(ErrorCode::usage, "fp16 and bf16 are both set, at most one may be");
+  if (a.fp16_full_eval && a.bf16_full_eval)
+    fail(ErrorCode::usage, "fp16_full_eval and bf16_full_eval are both set, at most one may be");
   const bool wanted_cuda = !a.use_cpu && a.device.empty();
-  for (const auto& [set, field] : {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}})
+  for (const auto& [set, field] :
+       {std::pair{a.fp16, "fp16"}, std::pair{a.bf16, "bf16"}, std::pair{a.fp16_full_eval, "fp16_full_eval"},
+        std::pair{a.bf16_full_eval, "bf16_full_eval"}})
     if (set && device_of(a).is_cpu())
-      fail(ErrorCode::unsupported, field, " is set, but the CPU trains in f32 only; leave ", field,
+      fail(ErrorCode::unsupported, field, " is set, but the CPU computes in f32 only; leave ", field,
            " out, or name a CUDA device with device",
            wanted_cuda ? " (CUDA is not usable: " + Runtime::instance().why_unusable(Device::cuda()) + ")" : "");
 }

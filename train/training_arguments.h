@@ -86,6 +86,8 @@ struct TrainingArguments {
   /// Mixed precision, on CUDA devices: matrices in 16 bits, parameters and the optimizer in f32; fp16 scales the loss
   /// (optim/loss_scaler.h).
   bool fp16 = false, bf16 = false;
+  /// evaluate() and predict() outside train() compute in 16 bits as with fp16 or bf16, however the model was trained.
+  bool fp16_full_eval = false, bf16_full_eval = false;
   bool gradient_checkpointing = false;     ///< refused: BertLayer does not recompute yet
 
   /// Error(usage) that names the field, its value and the rule it breaks; Error(unsupported) for what sinter does not.

@@ -72,6 +72,8 @@ void for_each_field(Arguments& a, Visit&& visit) {
   visit("use_cpu", a.use_cpu);
   visit("fp16", a.fp16);
   visit("bf16", a.bf16);
+  visit("fp16_full_eval", a.fp16_full_eval);
+  visit("bf16_full_eval", a.bf16_full_eval);
   visit("gradient_checkpointing", a.gradient_checkpointing);
 }
 

@@ -82,6 +82,8 @@ inline const ArgumentsChange kRefusedArguments[] = {
      [](auto& a) { a.group_by_length = true, a.train_sampling_strategy = "sequential"; }},
     {R"(label_names is [""], it must name columns)", [](auto& a) { a.label_names = {""}; }},
     {"fp16 and bf16 are both set, at most one may be", [](auto& a) { a.fp16 = a.bf16 = true; }},
+    {"fp16_full_eval and bf16_full_eval are both set, at most one may be",
+     [](auto& a) { a.fp16_full_eval = a.bf16_full_eval = true; }},
 };
 
 struct BadCommandLine {

@@ -137,6 +137,32 @@ void copy_with(const std::filesystem::path& from, const std::filesystem::path& t
   folder.commit();
 }
 
+// Outside train() alone, and the weights stay in f32.
+TEST_P(DeviceTraining, EvaluatesIn16BitsWhereAskedTo) {
+  struct Row {
+    bool TrainingArguments::*full_eval;
+    double rounding;
+  };
+  TrainingArguments args = arguments_on(GetParam().str(), 2);
+  args.eval_strategy = "steps";
+  args.eval_steps = 2;
+  Trainer exact(parts(tiny(), args));
+  exact.train();
+  const double in_f32 = exact.evaluate().at("eval_loss");
+  for (const Row& row : {Row{&TrainingArguments::fp16_full_eval, 0x1p-11}, {&TrainingArguments::bf16_full_eval, 0x1p-8}}) {
+    args.*row.full_eval = true;
+    const Bert model = tiny();
+    Trainer trainer(parts(model, args));
+    trainer.train();
+    EXPECT_EQ(logged(trainer, "eval_loss").front(), in_f32);
+    const double in_16 = trainer.evaluate().at("eval_loss");
+    EXPECT_NE(in_16, in_f32);
+    EXPECT_NEAR(in_16, in_f32, 2 * row.rounding);
+    EXPECT_EQ(model->compute_dtype(), Dtype::f32);
+    args.*row.full_eval = false;
+  }
+}
+
 TEST_P(DeviceTraining, ResumesWithAScaleOnlyWhereThereWasOne) {
   TrainingArguments args = arguments_on(GetParam().str(), 4);
   args.fp16 = true;

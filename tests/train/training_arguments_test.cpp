@@ -27,8 +27,10 @@ TEST(TrainingArguments, Refused) {
 
 TEST(TrainingArguments, WhatTheBackendLacksIsRefused) {
   const Row rows[] = {
-      {"fp16 is set, but the CPU trains in f32 only; leave fp16 out", [](auto& a) { a.fp16 = a.use_cpu = true; }},
-      {"bf16 is set, but the CPU trains in f32 only; leave bf16 out", [](auto& a) { a.bf16 = a.use_cpu = true; }},
+      {"fp16 is set, but the CPU computes in f32 only; leave fp16 out", [](auto& a) { a.fp16 = a.use_cpu = true; }},
+      {"bf16 is set, but the CPU computes in f32 only; leave bf16 out", [](auto& a) { a.bf16 = a.use_cpu = true; }},
+      {"fp16_full_eval is set, but the CPU", [](auto& a) { a.fp16_full_eval = a.use_cpu = true; }},
+      {"bf16_full_eval is set, but the CPU", [](auto& a) { a.bf16_full_eval = a.use_cpu = true; }},
       {"gradient_checkpointing is set, but", [](auto& a) { a.gradient_checkpointing = true; }},
   };
   for (const Row& row : rows) {
@@ -117,7 +119,7 @@ TEST(TrainingArguments, JsonKeepsEveryField) {
   args.device = "simt:1";
   const Json json = args.to_json();
   EXPECT_EQ(TrainingArguments::from_json(Json::parse(json.dump(), "args.json")).to_json(), json);
-  EXPECT_EQ(json.items().size(), 59u);  // a new field belongs into the list of training_arguments_json.cpp
+  EXPECT_EQ(json.items().size(), 61u);  // a new field belongs into the list of training_arguments_json.cpp
 }
 
 TEST(TrainingArguments, JsonIsLaidOverABase) {
