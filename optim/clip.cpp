@@ -1,6 +1,8 @@
 #include "optim/clip.h"
 
 #include <cmath>
+#include <cstring>
+#include <vector>
 
 #include "core/error.h"
 #include "core/runtime/runtime.h"
@@ -12,23 +14,25 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm, double scal
   if (!(max_norm > 0)) fail(ErrorCode::usage, "max_norm is ", max_norm, ", it must be positive");
   parameters.settle_gradients();
   const Tensor& gradients = parameters.gradients();
-  const Tensor sum = Tensor::empty({}, {Dtype::f64, gradients.device()});
-  const Tensor nonfinite = Tensor::empty({}, {Dtype::i32, gradients.device()});
+  const Tensor results = Tensor::empty({2}, {Dtype::f64, gradients.device()});   // one copy brings both
   kernels::SquaredNorm params{.dtype = gradients.dtype(),
                               .n = gradients.numel(),
                               .x = gradients.data(),
-                              .sum = sum.data<double>(),
-                              .nonfinite = nonfinite.data<std::int32_t>()};
+                              .sum = results.data<double>(),
+                              .nonfinite = reinterpret_cast<std::int32_t*>(results.data<double>() + 1)};
   Runtime& runtime = Runtime::instance();
   const auto bytes = static_cast<std::int64_t>(runtime.workspace(gradients.device(), params));
   const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, gradients.device()});
   params.workspace = workspace.data();
   runtime.launch(gradients.device(), params, "clip_grad_norm");
+  const std::vector<double> found = results.to_vector<double>();
+  std::int32_t nonfinite = 0;
+  std::memcpy(&nonfinite, &found[1], sizeof nonfinite);
   GradNorm result;
-  result.norm = std::sqrt(sum.item()) / scale;
+  result.norm = std::sqrt(found[0]) / scale;
   const double wanted = max_norm / (result.norm + 1e-6);
   result.coefficient = (wanted < 1 || std::isnan(wanted) ? wanted : 1) / scale;
-  result.nonfinite = nonfinite.item() != 0;
+  result.nonfinite = nonfinite != 0;
   return result;
 }
 
