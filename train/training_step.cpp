@@ -93,8 +93,8 @@ void Trainer::update_scale(Run& run, bool finite) {
     run.scaler->update(!finite);
   } catch (const Error& error) {   // the scale is at its floor
     const std::string where = first_nonfinite(run.optimizer->parameters());
-    fail(error.code(), "step ", state_.global_step + 1, where.empty() ? "" : ", first in the gradient of " + where, ": ",
-         error.what());
+    fail(error.code(), "step ", state_.global_step + 1, where.empty() ? "" : ", first in the gradient of " + where,
+         ": ", error.what());
   }
 }
 

@@ -217,7 +217,7 @@ void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, cons
 
 std::size_t Runtime::workspace(Device device, kernels::KernelId id, const void* params) const {
   const Context& used = context(device);
-  if (!device.is_cpu()) require(used.api().make_current(device.index()), "workspace", device);   // plans are a device's own
+  if (!device.is_cpu()) require(used.api().make_current(device.index()), "workspace", device);   // plans are a device's
   return used.entry(id).workspace(params);
 }
 

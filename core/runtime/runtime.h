@@ -38,9 +38,9 @@ class Runtime {
   /// Copies bytes from memory of one device to memory of another (or the same), after all work that was launched on
   /// either. Host memory may be changed as soon as the call returns, and holds the bytes then.
   void copy(Device to, void* dst, Device from, const void* src, std::size_t bytes);
-  /// Memory of `device` that holds these bytes for all that is launched there from now on, a storage for each piece. Host
-  /// memory may be changed as soon as the call returns. Up to 256 KiB in all go over in one transfer, beside what the
-  /// device computes, and the host does not wait.
+  /// Memory of `device` that holds these bytes for all that is launched there from now on, a storage for each piece.
+  /// Host memory may be changed as soon as the call returns. Up to 256 KiB in all go over in one transfer, beside what
+  /// the device computes, and the host does not wait.
   std::vector<std::shared_ptr<Storage>> upload(Device device, std::span<const HostBytes> pieces);
   /// Waits until everything that was launched on `device` has ended. Error(device) with the device's words where a
   /// kernel failed.

@@ -27,8 +27,8 @@ class StagingBuffer {
   /// Of pieces that stand one behind the other, each at a multiple of 64 bytes.
   static std::size_t packed_bytes(std::span<const HostBytes> pieces);
   static bool takes(std::span<const HostBytes> pieces) { return packed_bytes(pieces) <= kHalf / 4; }
-  /// Pieces that takes() accepts to memory of the device, packed as above, in one transfer. What lies between them there
-  /// is overwritten, with anything.
+  /// Pieces that takes() accepts to memory of the device, packed as above, in one transfer. What lies between them
+  /// there is overwritten, with anything.
   [[nodiscard]] kernels::Status copy(void* dst, std::span<const HostBytes> pieces);
 
  private:

@@ -19,7 +19,7 @@ namespace sinter {
 /// blocks, which live as long as a tensor in them; once for a whole block, copies wait for the computation that may
 /// still use what was in its place. Nobody else waits. Thread-safe.
 ///
-/// Where the device allocates cheaply (an emulated one), every piece is memory of its own, whose ends the device checks.
+/// Where the device allocates cheaply (an emulated one), every piece is memory of its own, whose ends it checks.
 class Uploader {
  public:
   /// `computation` is the stream of the kernels that will read what is uploaded.

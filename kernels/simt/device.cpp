@@ -139,7 +139,8 @@ Status Device::launch(Launch launch, Stream stream) {
 }
 
 Status Device::allow_dynamic_shared(const void* kernel, std::size_t bytes) {
-  if (bytes > kMostSharedBytes) return invalid("a block has at most 227 KiB of shared memory");
+  if (bytes > options.most_shared_bytes)
+    return unsupported("a block of this kernel asks for more shared memory than the device has for it");
   dynamic_shared_limits_[kernel] = bytes;
   return {};
 }

@@ -209,10 +209,7 @@ inline std::size_t most_shared_bytes() { return simt::Device::get(0).options.mos
 
 template <class... Parameters>
 Status allow_dynamic_shared(void (*kernel)(Parameters...), std::size_t bytes, Stream stream) {
-  simt::Device& device = simt::device_of(stream);
-  if (bytes > device.options.most_shared_bytes)
-    return unsupported("a block of this kernel asks for more shared memory than the device has for it");
-  return device.allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes);
+  return simt::device_of(stream).allow_dynamic_shared(reinterpret_cast<const void*>(kernel), bytes);
 }
 
 inline void copy_async_16(void* to, const void* from, bool valid = true, SINTER_HERE) {
