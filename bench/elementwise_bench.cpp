@@ -153,10 +153,11 @@ void dropout(benchmark::State& state, std::int64_t r, std::int64_t c, int thread
 void adamw(benchmark::State& state, std::int64_t n, int threads) {
   const Array grad(n, kDtype, 1), param(n, kDtype, 2), m(n, kDtype, 3), v(n, kDtype, 4);
   for (std::int64_t i = 0; i < n; ++i) static_cast<float*>(v.data())[i] = 0.5f;
-  const kernels::AdamWGroup group = {0, n, 2e-5, 0.01};
+  const kernels::AdamWGroup group = {0, n};
+  const kernels::AdamWCoefficients coefficients = kernels::coefficients(2e-5, 0.01, 0.9, 0.999, 10);
   kernels::AdamW p;
   p.groups = &group, p.group_count = 1;
-  p.bias_correction1 = 0.5, p.bias_correction2 = 0.01;
+  p.coefficients = &coefficients;
   p.grad = grad.data(), p.param = param.data(), p.exp_avg = m.data(), p.exp_avg_sq = v.data();
   const double footprint = 4.0 * sizeof(float) * static_cast<double>(n);
   measure(state, "AdamW " + std::to_string(n), p, footprint, threads);

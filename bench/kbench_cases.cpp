@@ -422,11 +422,17 @@ void add_optimizer(std::vector<MakeCase>& all, std::int64_t n) {
   });
   all.push_back([=] {
     static std::vector<AdamWGroup> groups;
+    const std::vector<double> one = {1};
+    const std::vector<std::int32_t> zero = {0};
     const std::int64_t border = n / 10 / kFlatBlock * kFlatBlock;
-    groups = {{0, border, 2e-5, 0}, {border, n, 2e-5, 0.01}};
+    groups = {{0, border}, {border, n}};
+    const std::vector<AdamWCoefficients> now = {coefficients(2e-5, 0, 0.9, 0.999, 1),
+                                                coefficients(2e-5, 0.01, 0.9, 0.999, 1)};
     auto c = make<AdamW>(std::to_string(n), {.dtype = Dtype::f32, .groups = groups.data(), .group_count = 2,
-                                             .bias_correction1 = 0.1, .bias_correction2 = 0.001,
                                              .low_dtype = kDtype}, {.of_copy = 0.92});
+    c->values(c->params.coefficients, now);
+    c->values(c->params.clip, one);
+    c->values(c->params.skip, zero);
     c->normal(c->params.grad, Dtype::f32, n);
     c->normal(c->params.param, Dtype::f32, n);
     c->normal(c->params.exp_avg, Dtype::f32, n);

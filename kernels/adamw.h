@@ -1,8 +1,11 @@
 // The optimizer's two passes over the flat parameter buffers: the norm of the gradient, and AdamW.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/base/dtype.h"
 #include "kernels/base/kernel.h"
+#include "kernels/base/on_device.h"
 
 namespace sinter::kernels {
 
@@ -11,8 +14,8 @@ inline constexpr std::int64_t kFlatBlock = 4096;
 
 /// sum[0] = sum_i x[i]^2 over n contiguous elements: partial sums of fixed blocks of 4096 (lanes in a fixed tree), then
 /// the blocks in a fixed tree; never depends on threads. nonfinite[0] (may be null) = 1 when any x is inf or NaN, else
-/// 0. Accumulated in computed_dtype inside a block (again in f64 where that overflows), in f64 over blocks. `sum` is one
-/// f64. The CPU takes f32 and f64, CUDA all four. workspace: ceil(n/4096) f64.
+/// 0. Accumulated in computed_dtype inside a block (again in f64 where that overflows), in f64 over blocks. `sum` is
+/// one f64. The CPU takes f32 and f64, CUDA all four. workspace: ceil(n/4096) f64.
 struct SquaredNorm {
   static constexpr KernelId id = KernelId::squared_norm;
   Dtype dtype = Dtype::f32;
@@ -23,32 +26,47 @@ struct SquaredNorm {
   void* workspace = nullptr;
 };
 
-/// A range of the flat buffers that shares its hyperparameters.
+/// A range of the flat buffers that shares its coefficients.
 struct AdamWGroup {
   std::int64_t begin = 0, end = 0;   ///< elements; ranges ascend and do not overlap
-  double lr = 0;
-  double weight_decay = 0;
 };
 
-/// For every element of every group, with g = grad * clip:
-///   p *= 1 - lr * weight_decay
+/// What changes from update to update in one group. The kernel casts each to computed_dtype.
+struct AdamWCoefficients {
+  double decay = 1;          ///< 1 - lr * weight_decay
+  double step_size = 0;      ///< lr / (1 - beta1^t)
+  double inverse_root = 1;   ///< 1 / sqrt(1 - beta2^t)
+};
+
+/// The coefficients of update number t, the first one being 1. Different devices' pow may differ in the last bit.
+SINTER_HOST_DEVICE inline AdamWCoefficients coefficients(double lr, double weight_decay, double beta1, double beta2,
+                                                         std::int64_t t) {
+  const double power = static_cast<double>(t);
+  return {.decay = 1 - lr * weight_decay,
+          .step_size = lr / (1 - std::pow(beta1, power)),
+          .inverse_root = 1 / std::sqrt(1 - std::pow(beta2, power))};
+}
+
+/// For every element of every group, with g = grad * clip and the group's coefficients:
+///   p *= decay
 ///   m = m + (1 - beta1) * (g - m);    v = beta2 * v + (1 - beta2) * g * g
-///   p -= (lr / (1 - beta1^t)) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+///   p -= step_size * m / (sqrt(v) * inverse_root + eps)
 /// Source: Loshchilov and Hutter, "Decoupled weight decay regularization", in the form of torch.optim.AdamW.
 /// param, exp_avg, exp_avg_sq and grad have `dtype` (the CPU: f32, f64; CUDA: all four); p, m, v are updated in place.
-/// One pass. `clip` (null: 1) points to one f64 factor for the gradient (clipping and unscaling in one), in the memory of
-/// the device that runs the kernel. `low` (null: none) receives a rounded copy of p.
-/// bias_correction1 = 1 - beta1^t and bias_correction2 = 1 - beta2^t, computed by the caller in f64.
-/// Moments that are denormal in computed_dtype are flushed to zero. Bytes: 7 elements (4 read, 3 written), plus the low
-/// copy.
+/// One pass. `low` (null: none) receives a rounded copy of p. What changes from update to update is read from the
+/// memory of the device that runs the kernel, so that a captured launch can be replayed: `coefficients`, `clip` (null:
+/// 1), one factor for the gradient (clipping and unscaling in one), and `skip` (null: never): where it is not 0 nothing
+/// is written at all. Moments that are denormal in computed_dtype are flushed to zero. Bytes: 7 elements (4 read, 3
+/// written), plus the low copy.
 struct AdamW {
   static constexpr KernelId id = KernelId::adamw;
   Dtype dtype = Dtype::f32;
   const AdamWGroup* groups = nullptr;    ///< host memory
   int group_count = 0;
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double bias_correction1 = 1, bias_correction2 = 1;
-  const double* clip = nullptr;
+  const AdamWCoefficients* coefficients = nullptr;   ///< [group_count], device memory
+  const double* clip = nullptr;                      ///< one, device memory
+  const std::int32_t* skip = nullptr;                ///< one, device memory
   const void* grad = nullptr;
   void* param = nullptr;
   void* exp_avg = nullptr;

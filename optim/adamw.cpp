@@ -26,11 +26,17 @@ AdamW::AdamW(std::vector<ParameterGroup> groups, AdamWOptions options)
 
 void AdamW::update(double clip_coefficient) {
   std::vector<kernels::AdamWGroup> groups;
-  for (const GroupRange& range : group_ranges())
-    groups.push_back({range.begin, range.end, range.lr, range.weight_decay});
-  const auto t = static_cast<double>(steps_);
+  std::vector<double> changing;   // the coefficients of each group and the clip coefficient: one upload
+  for (const GroupRange& range : group_ranges()) {
+    groups.push_back({range.begin, range.end});
+    const kernels::AdamWCoefficients of_group =
+        kernels::coefficients(range.lr, range.weight_decay, options_.beta1, options_.beta2, steps_);
+    changing.insert(changing.end(), {of_group.decay, of_group.step_size, of_group.inverse_root});
+  }
+  changing.push_back(clip_coefficient);
   const Device device = flat_.values().device();
-  const Tensor clip = Tensor::from<double>({clip_coefficient}).to(device);
+  const Tensor host = Tensor::from(changing, {static_cast<std::int64_t>(changing.size())});
+  const Tensor there = upload({&host, 1}, device).front();
   const kernels::AdamW params{
       .dtype = flat_.values().dtype(),
       .groups = groups.data(),
@@ -38,9 +44,8 @@ void AdamW::update(double clip_coefficient) {
       .beta1 = options_.beta1,
       .beta2 = options_.beta2,
       .eps = options_.eps,
-      .bias_correction1 = 1 - std::pow(options_.beta1, t),
-      .bias_correction2 = 1 - std::pow(options_.beta2, t),
-      .clip = clip.data<double>(),
+      .coefficients = reinterpret_cast<const kernels::AdamWCoefficients*>(there.data<double>()),
+      .clip = there.data<double>() + changing.size() - 1,
       .grad = flat_.gradients().data(),
       .param = flat_.values().data(),
       .exp_avg = flat_.state("exp_avg").data(),

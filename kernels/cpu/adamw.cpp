@@ -104,14 +104,14 @@ template <class T>
 struct Coefficients {
   Vec<T> decay, clip, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_root, eps;
 
-  Coefficients(const AdamW& p, const AdamWGroup& group)
-      : decay(all(1 - group.lr * group.weight_decay)),
+  Coefficients(const AdamW& p, const AdamWCoefficients& group)
+      : decay(all(group.decay)),
         clip(all(p.clip == nullptr ? 1 : *p.clip)),
         one_minus_beta1(all(1 - p.beta1)),
         beta2(all(p.beta2)),
         one_minus_beta2(all(1 - p.beta2)),
-        step_size(all(group.lr / p.bias_correction1)),
-        inverse_root(all(1 / std::sqrt(p.bias_correction2))),
+        step_size(all(group.step_size)),
+        inverse_root(all(group.inverse_root)),
         eps(all(p.eps)) {}
 
   static Vec<T> all(double x) { return Vec<T>::all(static_cast<T>(x)); }
@@ -142,6 +142,7 @@ void update(const AdamW& p, const Coefficients<T> k, std::int64_t begin, std::in
 /// All groups are one parallel region: tasks are numbered through the groups.
 template <class T>
 Status adamw(const AdamW& p, Stream stream) {
+  if (p.skip != nullptr && *p.skip != 0) return {};
   const auto tasks_of = [](const AdamWGroup& group) {
     return (group.end - group.begin + kTaskElements - 1) / kTaskElements;
   };
@@ -151,7 +152,7 @@ Status adamw(const AdamW& p, Stream stream) {
     const AdamWGroup* group = p.groups;
     for (; task >= tasks_of(*group); ++group) task -= tasks_of(*group);
     const std::int64_t begin = group->begin + task * kTaskElements;
-    update(p, Coefficients<T>(p, *group), begin, std::min(group->end, begin + kTaskElements));
+    update(p, Coefficients<T>(p, p.coefficients[group - p.groups]), begin, std::min(group->end, begin + kTaskElements));
   });
   return {};
 }

@@ -119,16 +119,14 @@ constexpr int kGroupsPerLaunch = 64;
 /// Elements that a block of threads takes at a time.
 constexpr int kChunk = 2048;
 
-template <class A>
 struct Group {
   std::int64_t begin, end;
   std::int64_t first_chunk;   ///< chunks of the groups before it
-  A decay, step_size;         ///< 1 - lr * weight_decay, lr / bias_correction1
+  int number;                 ///< among all groups
 };
 
-template <class A>
 struct Groups {
-  Group<A> group[kGroupsPerLaunch];
+  Group group[kGroupsPerLaunch];
   int count = 0;
   std::int64_t chunks = 0;
 };
@@ -141,7 +139,13 @@ struct State {
   T* exp_avg_sq;
   std::uint16_t* low;   ///< may be null
   Dtype low_dtype;
-  Computed<T> one_minus_beta1, beta2, one_minus_beta2, inverse_root, eps;
+  Computed<T> one_minus_beta1, beta2, one_minus_beta2, eps;
+};
+
+/// What changes from update to update, as `A` of computed_dtype.
+template <class A>
+struct Coefficients {
+  A clip, decay, step_size, inverse_root;
 };
 
 template <class A>
@@ -160,8 +164,7 @@ __device__ __forceinline__ void store_low(Low* low, const Computed<T> (&x)[width
 
 /// The step of elements i .. i + width - 1.
 template <int width, class T>
-__device__ __forceinline__ void step(const State<T>& s, Computed<T> clip, Computed<T> decay, Computed<T> step_size,
-                                     std::int64_t i) {
+__device__ __forceinline__ void step(const State<T>& s, const Coefficients<Computed<T>>& c, std::int64_t i) {
   using A = Computed<T>;
   A g[width], p[width], m[width], v[width];
   load_vector(s.grad + i, g);
@@ -170,10 +173,10 @@ __device__ __forceinline__ void step(const State<T>& s, Computed<T> clip, Comput
   load_vector(s.param + i, p);
 #pragma unroll
   for (int k = 0; k < width; ++k) {
-    g[k] *= clip;
+    g[k] *= c.clip;
     m[k] = flush_denormal(fma(s.one_minus_beta1, g[k] - m[k], m[k]));
     v[k] = flush_denormal(fma(s.beta2, v[k], s.one_minus_beta2 * g[k] * g[k]));
-    p[k] = p[k] * decay - step_size * m[k] / fma(sqrt(v[k]), s.inverse_root, s.eps);
+    p[k] = p[k] * c.decay - c.step_size * m[k] / fma(sqrt(v[k]), c.inverse_root, s.eps);
   }
   store_vector(s.exp_avg + i, m);
   store_vector(s.exp_avg_sq + i, v);
@@ -187,21 +190,27 @@ __device__ __forceinline__ void step(const State<T>& s, Computed<T> clip, Comput
 
 template <class T, int width>
 __global__ void __launch_bounds__(kThreads, 1)
-    adamw_step(const __grid_constant__ Groups<Computed<T>> groups, const State<T> state, const double* clip) {
+    adamw_step(const __grid_constant__ Groups groups, const State<T> state, const AdamWCoefficients* coefficients,
+               const double* clip, const std::int32_t* skip) {
   using A = Computed<T>;
-  const A factor = clip == nullptr ? A{1} : static_cast<A>(*clip);
+  if (skip != nullptr && *skip != 0) return;
+  Coefficients<A> now;
+  now.clip = clip == nullptr ? A{1} : static_cast<A>(*clip);
   for (std::int64_t chunk = blockIdx.x; chunk < groups.chunks; chunk += gridDim.x) {
     int g = 0;
     while (g + 1 < groups.count && groups.group[g + 1].first_chunk <= chunk) ++g;
-    const A decay = groups.group[g].decay, step_size = groups.group[g].step_size;
+    const AdamWCoefficients& given = coefficients[groups.group[g].number];
+    now.decay = static_cast<A>(given.decay);
+    now.step_size = static_cast<A>(given.step_size);
+    now.inverse_root = static_cast<A>(given.inverse_root);
     const std::int64_t begin = groups.group[g].begin + (chunk - groups.group[g].first_chunk) * kChunk;
     const int count = static_cast<int>(min(std::int64_t{kChunk}, groups.group[g].end - begin));
     const int whole = count - count % width;
     for (int i = static_cast<int>(threadIdx.x) * width; i < whole; i += kThreads * width)
-      step<width>(state, factor, decay, step_size, begin + i);
+      step<width>(state, now, begin + i);
     if constexpr (width > 1)
       for (int i = whole + static_cast<int>(threadIdx.x); i < count; i += kThreads)
-        step<1>(state, factor, decay, step_size, begin + i);
+        step<1>(state, now, begin + i);
   }
 }
 
@@ -217,7 +226,6 @@ State<T> state_of(const AdamW& p) {
           .one_minus_beta1 = static_cast<A>(1 - p.beta1),
           .beta2 = static_cast<A>(p.beta2),
           .one_minus_beta2 = static_cast<A>(1 - p.beta2),
-          .inverse_root = static_cast<A>(1 / std::sqrt(p.bias_correction2)),
           .eps = static_cast<A>(p.eps)};
 }
 
@@ -233,24 +241,19 @@ bool groups_are_aligned(const AdamW& p) {
 
 template <class T, int width>
 Status adamw(const AdamW& p, Stream stream) {
-  using A = Computed<T>;
   if (!groups_are_aligned<T, width>(p)) return unsupported("a buffer or a group's begin is not aligned to 16 bytes");
   const State<T> state = state_of<T>(p);
   for (int next = 0; next < p.group_count;) {
-    Groups<A> groups;
+    Groups groups;
     for (; next < p.group_count && groups.count < kGroupsPerLaunch; ++next) {
       const AdamWGroup& from = p.groups[next];
       if (from.begin == from.end) continue;
-      groups.group[groups.count++] = {.begin = from.begin,
-                                      .end = from.end,
-                                      .first_chunk = groups.chunks,
-                                      .decay = static_cast<A>(1 - from.lr * from.weight_decay),
-                                      .step_size = static_cast<A>(from.lr / p.bias_correction1)};
+      groups.group[groups.count++] = {from.begin, from.end, groups.chunks, next};
       groups.chunks += ceil_div(from.end - from.begin, kChunk);
     }
     if (groups.count == 0) break;
     const Status status = launch(adamw_step<T, width>, dim3(walking_blocks(groups.chunks, 1)), dim3(kThreads), 0,
-                                 stream, groups, state, p.clip);
+                                 stream, groups, state, p.coefficients, p.clip, p.skip);
     if (!status.ok()) return status;
   }
   return {};

@@ -27,23 +27,24 @@ Status run_squared_norm(const SquaredNorm& p, Stream) {
   return {};
 }
 
-void update(const AdamW& p, const AdamWGroup& group, double clip, std::int64_t i) {
+void update(const AdamW& p, const AdamWCoefficients& k, double clip, std::int64_t i) {
   const double g = load(p.dtype, p.grad, i) * clip;
-  const double decayed = load(p.dtype, p.param, i) * (1 - group.lr * group.weight_decay);
+  const double decayed = load(p.dtype, p.param, i) * k.decay;
   const double old_m = load(p.dtype, p.exp_avg, i);
   const double m = old_m + (1 - p.beta1) * (g - old_m);
   const double v = p.beta2 * load(p.dtype, p.exp_avg_sq, i) + (1 - p.beta2) * g * g;
-  const double denominator = std::sqrt(v) / std::sqrt(p.bias_correction2) + p.eps;
-  store(p.dtype, p.param, i, decayed - group.lr / p.bias_correction1 * m / denominator);
+  const double denominator = std::sqrt(v) * k.inverse_root + p.eps;
+  store(p.dtype, p.param, i, decayed - k.step_size * m / denominator);
   store(p.dtype, p.exp_avg, i, m);
   store(p.dtype, p.exp_avg_sq, i, v);
   if (p.low != nullptr) store(p.low_dtype, p.low, i, load(p.dtype, p.param, i));
 }
 
 Status run_adamw(const AdamW& p, Stream) {
+  if (p.skip != nullptr && *p.skip != 0) return {};
   const double clip = p.clip == nullptr ? 1 : *p.clip;
   for (int k = 0; k < p.group_count; ++k)
-    for (std::int64_t i = p.groups[k].begin; i < p.groups[k].end; ++i) update(p, p.groups[k], clip, i);
+    for (std::int64_t i = p.groups[k].begin; i < p.groups[k].end; ++i) update(p, p.coefficients[k], clip, i);
   return {};
 }
 

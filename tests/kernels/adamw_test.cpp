@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "tests/kernels/adamw_groups.h"
 #include "tests/kernels/kernel_test.h"
 
 namespace sinter::kernels::testing {
@@ -23,14 +24,13 @@ struct State {
     for (std::int64_t i = 0; i < n; ++i) exp_avg_sq[i] = std::abs(exp_avg_sq[i]);
   }
 
-  AdamW params(const std::vector<AdamWGroup>& groups, const double* clip = nullptr, bool with_low = false,
+  AdamW params(const AdamWGroups& groups, const double* clip = nullptr, bool with_low = false,
                Dtype low_dtype = Dtype::bf16) {
     AdamW p;
     p.dtype = dtype_of<T>;
-    p.groups = groups.data();
-    p.group_count = static_cast<int>(groups.size());
-    p.bias_correction1 = 1 - std::pow(p.beta1, 3);
-    p.bias_correction2 = 1 - std::pow(p.beta2, 3);
+    p.groups = groups.ranges.data();
+    p.group_count = groups.count();
+    p.coefficients = groups.now.data();
     p.clip = clip;
     p.grad = grad.data();
     p.param = param.data();
@@ -48,7 +48,7 @@ TYPED_TEST(OptimizerTest, AdamWMatchesReference) {
   for (const std::int64_t n : {0, 1, 7, 33, 100, 4096, 16385, 40000}) {
     SCOPED_TRACE(n);
     // Two groups with a gap that must stay as it is, and an empty one.
-    const std::vector<AdamWGroup> groups = {{0, n / 3, 1e-2, 0.01}, {n / 3, n / 3, 1, 1}, {n / 2, n, 3e-3, 0}};
+    const AdamWGroups groups = {{0, n / 3, 1e-2, 0.01}, {n / 3, n / 3, 1, 1}, {n / 2, n, 3e-3, 0}};
     State<T> expected(n);
     const State<T> before(n);
     ASSERT_TRUE(run_ok(ref_module(), expected.params(groups, &clip)));
@@ -70,26 +70,62 @@ TYPED_TEST(OptimizerTest, AdamWMatchesReference) {
 // A by-hand step of torch.optim.AdamW: p = 1, g = 1, first step, lr 0.1, weight decay 0.5:
 // p = 1 * (1 - 0.05) - 0.1 * (0.1 / 0.1) / (sqrt(0.001 / 0.001) + 1e-8) = 0.85 to 1e-9.
 TEST(AdamWStep, FirstStepByHand) {
-  const std::vector<AdamWGroup> groups = {{0, 1, 0.1, 0.5}};
+  const AdamWGroups groups({{0, 1, 0.1, 0.5}}, 1);
   for_each_cpu([&](const BackendModule& cpu) {
     State<double> state(1);
     state.grad[0] = 1;
     state.param[0] = 1;
     state.exp_avg[0] = state.exp_avg_sq[0] = 0;
-    AdamW params = state.params(groups);
-    params.bias_correction1 = 0.1;
-    params.bias_correction2 = 0.001;
-    ASSERT_TRUE(run_ok(cpu, params));
+    ASSERT_TRUE(run_ok(cpu, state.params(groups)));
     EXPECT_NEAR(state.param[0], 0.85, 2e-9);
     EXPECT_NEAR(state.exp_avg[0], 0.1, 1e-16);
     EXPECT_NEAR(state.exp_avg_sq[0], 0.001, 1e-18);
   });
 }
 
+TEST(AdamWCoefficientsByHand, AreThoseOfTheFormula) {
+  const AdamWCoefficients first = coefficients(0.1, 0.5, 0.9, 0.999, 1);
+  EXPECT_EQ(first.decay, 0.95);
+  EXPECT_EQ(first.step_size, 0.1 / (1 - 0.9));
+  EXPECT_EQ(first.inverse_root, 1 / std::sqrt(1 - 0.999));
+  const AdamWCoefficients late = coefficients(0.1, 0, 0.9, 0.999, 1000000);
+  EXPECT_EQ(late.decay, 1);
+  EXPECT_EQ(late.step_size, 0.1);
+  EXPECT_EQ(late.inverse_root, 1);
+}
+
+TYPED_TEST(OptimizerTest, ASkippedUpdateWritesNothing) {
+  using T = TypeParam;
+  constexpr std::int64_t kCount = 40000;
+  const AdamWGroups groups = {{0, 5000, 1e-3, 0.01}, {5000, kCount, 1e-3, 0}};
+  const double clip = std::numeric_limits<double>::quiet_NaN();
+  for_each_cpu([&](const BackendModule& cpu) {
+    for (const BackendModule* module : {&cpu, &ref_module()})
+      for (const std::int32_t skip : {1, -1, 256}) {
+        State<T> state(kCount);
+        const State<T> before(kCount);
+        AdamW params = state.params(groups, &clip, true);
+        params.skip = &skip;
+        ASSERT_TRUE(run_ok(*module, params));
+        expect_same_bits(state.param, before.param, "param");
+        expect_same_bits(state.exp_avg, before.exp_avg, "exp_avg");
+        expect_same_bits(state.exp_avg_sq, before.exp_avg_sq, "exp_avg_sq");
+        expect_same_bits(state.low, before.low, "low");
+      }
+    const std::int32_t go = 0;
+    State<T> state(kCount), without(kCount);
+    AdamW params = state.params(groups);
+    params.skip = &go;
+    ASSERT_TRUE(run_ok(cpu, params));
+    ASSERT_TRUE(run_ok(cpu, without.params(groups)));
+    expect_same_bits(state.param, without.param, "param");
+  });
+}
+
 TYPED_TEST(OptimizerTest, LowCopyIsTheRoundedParameter) {
   using T = TypeParam;
   constexpr std::int64_t kCount = 1003;
-  const std::vector<AdamWGroup> groups = {{0, kCount, 1e-3, 0.01}};
+  const AdamWGroups groups = {{0, kCount, 1e-3, 0.01}};
   for_each_cpu([&](const BackendModule& cpu) {
     for (const Dtype low : {Dtype::f16, Dtype::bf16}) {
       State<T> with(kCount), without(kCount);
@@ -114,7 +150,7 @@ TYPED_TEST(OptimizerTest, LowCopyIsTheRoundedParameter) {
 }
 
 TEST(AdamWStep, LowCopyKeepsNaN) {
-  const std::vector<AdamWGroup> groups = {{0, 17, 1e-3, 0.01}};
+  const AdamWGroups groups = {{0, 17, 1e-3, 0.01}};
   for_each_cpu([&](const BackendModule& cpu) {
     for (const Dtype low : {Dtype::f16, Dtype::bf16}) {
       State<float> state(17);
@@ -127,7 +163,7 @@ TEST(AdamWStep, LowCopyKeepsNaN) {
 }
 
 TEST(AdamWStep, DenormalMomentsAreFlushed) {
-  const std::vector<AdamWGroup> groups = {{0, 33, 1e-3, 0}};
+  const AdamWGroups groups = {{0, 33, 1e-3, 0}};
   for_each_cpu([&](const BackendModule& cpu) {
     ThreadPool pool(2);
     State<float> state(33);
@@ -145,7 +181,7 @@ TEST(AdamWStep, DenormalMomentsAreFlushed) {
 TYPED_TEST(OptimizerTest, ThreadsDoNotChangeBits) {
   using T = TypeParam;
   constexpr std::int64_t kCount = 100003;
-  const std::vector<AdamWGroup> groups = {{0, 50001, 1e-3, 0.01}, {50001, kCount, 1e-3, 0}};
+  const AdamWGroups groups = {{0, 50001, 1e-3, 0.01}, {50001, kCount, 1e-3, 0}};
   for_each_cpu([&](const BackendModule& cpu) {
     State<T> one(kCount);
     ASSERT_TRUE(run_ok(cpu, one.params(groups)));

@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
+#include "tests/kernels/adamw_groups.h"
 #include "tests/kernels/cuda/device_case.h"
 
 namespace sinter::kernels::testing {
@@ -84,16 +86,14 @@ TEST_P(OptimizerOnDevice, LargeElementsOverflowNoSum) {
 /// A case with everything but the gaps between groups to step.
 struct Step {
   DeviceCase<AdamW> device;
-  std::vector<double> param, grad, exp_avg, exp_avg_sq;
+  std::vector<double> numbers, param, grad, exp_avg, exp_avg_sq;
   std::size_t misalignment = 0;
   int misaligned = -1;   ///< which of the five buffers; -1: none
+  std::optional<int> skip;
 
-  Step(Dtype dtype, std::int64_t n, const std::vector<AdamWGroup>& groups)
-      : device({.dtype = dtype,
-                .groups = groups.data(),
-                .group_count = static_cast<int>(groups.size()),
-                .bias_correction1 = 1 - std::pow(0.9, 3),
-                .bias_correction2 = 1 - std::pow(0.999, 3)}),
+  Step(Dtype dtype, std::int64_t n, const AdamWGroups& groups)
+      : device({.dtype = dtype, .groups = groups.ranges.data(), .group_count = groups.count()}),
+        numbers(groups.numbers()),
         param(normal_values(n, 2)),
         grad(normal_values(n, 1)),
         exp_avg(normal_values(n, 3, 0, 0.1)),
@@ -106,7 +106,9 @@ struct Step {
     const Tolerance rounded = {.ulps = 8};
     AdamW& p = device.params;
     const Dtype dtype = p.dtype;
+    device.input(p.coefficients, Dtype::f64, numbers);
     if (with_clip) device.input(p.clip, Dtype::f64, {0.37});
+    if (skip) device.input(p.skip, Dtype::i32, {static_cast<double>(*skip)});
     const auto place = [&](int buffer, Dtype of) {
       if (buffer == misaligned) device.misalign(size_of(of));
     };
@@ -131,7 +133,7 @@ TEST_P(OptimizerOnDevice, AdamWMatchesReference) {
     SCOPED_TRACE(n);
     // Two groups with a gap, which must stay as it is, and empty ones.
     const std::int64_t third = n / 24 * 8, half = n / 16 * 8;
-    const std::vector<AdamWGroup> groups = {{0, third, 1e-2, 0.01}, {third, third, 1, 1}, {half, n, 3e-3, 0}};
+    const AdamWGroups groups = {{0, third, 1e-2, 0.01}, {third, third, 1, 1}, {half, n, 3e-3, 0}};
     for (const Dtype low : {Dtype::f16, Dtype::bf16}) {
       Step step(dtype_, n, groups);
       step.device.params.low_dtype = low;
@@ -142,12 +144,12 @@ TEST_P(OptimizerOnDevice, AdamWMatchesReference) {
 }
 
 TEST_P(OptimizerOnDevice, BordersOfGroupsMayStandAnywhere) {
-  const std::vector<AdamWGroup> groups = {{1, 7, 1e-2, 0.01}, {8, 8, 1, 1}, {9, 39, 3e-3, 0}, {39, 40, 1e-3, 0.1}};
+  const AdamWGroups groups = {{1, 7, 1e-2, 0.01}, {8, 8, 1, 1}, {9, 39, 3e-3, 0}, {39, 40, 1e-3, 0.1}};
   Step(dtype_, 41, groups).check("by_element", true, true);
 }
 
 TEST_P(OptimizerOnDevice, EachBufferMayBeMisaligned) {
-  const std::vector<AdamWGroup> groups = {{0, 40, 1e-2, 0.01}};
+  const AdamWGroups groups = {{0, 40, 1e-2, 0.01}};
   for (int buffer = 0; buffer < 5; ++buffer) {
     SCOPED_TRACE(buffer);
     Step step(dtype_, 40, groups);
@@ -158,21 +160,32 @@ TEST_P(OptimizerOnDevice, EachBufferMayBeMisaligned) {
 
 // More groups than one launch takes, the empty ones not counted.
 TEST_P(OptimizerOnDevice, ManyGroups) {
-  std::vector<AdamWGroup> groups;
+  AdamWGroups groups({});
   for (std::int64_t g = 0; g < 131; ++g) {
-    groups.push_back({8 * g, 8 * g + 8 - g % 3, 1e-3 * static_cast<double>(g + 1), 0.01});
-    groups.push_back({8 * g + 8, 8 * g + 8, 1, 1});
+    groups.add({8 * g, 8 * g + 8 - g % 3, 1e-3 * static_cast<double>(g + 1), 0.01});
+    groups.add({8 * g + 8, 8 * g + 8, 1, 1});
   }
   Step(dtype_, 131 * 8, groups).check("by_vector", true, true);
+}
+
+TEST_P(OptimizerOnDevice, ASkippedUpdateWritesNothing) {
+  const AdamWGroups groups = {{0, 2056, 1e-2, 0.01}, {2056, 4609, 3e-3, 0}};
+  for (const int skip : {0, 1, -1, 256}) {
+    SCOPED_TRACE(skip);
+    Step step(dtype_, 4609, groups);
+    step.skip = skip;
+    step.check("by_vector", true, skip == 0);   // without the copy, whose bytes would have to be written
+  }
 }
 
 // The copy is the rounded parameter itself: nothing moves it here, so it must agree to the bit.
 TEST_P(OptimizerOnDevice, LowCopyRoundsTheStoredParameter) {
   const std::vector<double> special = {65504, 65520, -1e30, 1e-7,         6e-8,       2.9e-8,      0,         -0.0,
                                        kInfinity, 1.00048828125, 1.0009765625, 1.00390625, 1.01171875, -3.3e38, 1, 2};
-  const std::vector<AdamWGroup> groups = {{0, 16, 1e-3, 0}};
+  const AdamWGroups groups = {{0, 16, 1e-3, 0}};
   for (const Dtype low : {Dtype::f16, Dtype::bf16}) {
-    DeviceCase<AdamW> c({.dtype = dtype_, .groups = groups.data(), .group_count = 1, .low_dtype = low});
+    DeviceCase<AdamW> c({.dtype = dtype_, .groups = groups.ranges.data(), .group_count = 1, .low_dtype = low});
+    c.input(c.params.coefficients, Dtype::f64, groups.numbers());
     const std::vector<double> zeros(16, 0.0);
     c.input(c.params.grad, dtype_, zeros);
     c.in_out(c.params.param, dtype_, special, {.ulps = 0});
@@ -185,10 +198,11 @@ TEST_P(OptimizerOnDevice, LowCopyRoundsTheStoredParameter) {
 
 // Not f16, which stores no denormal of f32.
 TEST(AdamWOnDevice, DenormalMomentsAreFlushed) {
-  const std::vector<AdamWGroup> groups = {{0, 9, 1e-3, 0}};
+  const AdamWGroups groups = {{0, 9, 1e-3, 0}};
   for (const Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16}) {
     const double least = dtype == Dtype::f64 ? std::numeric_limits<double>::min() : std::numeric_limits<float>::min();
-    DeviceCase<AdamW> c({.dtype = dtype, .groups = groups.data(), .group_count = 1});
+    DeviceCase<AdamW> c({.dtype = dtype, .groups = groups.ranges.data(), .group_count = 1});
+    c.input(c.params.coefficients, Dtype::f64, groups.numbers());
     c.input(c.params.grad, dtype, std::vector<double>(9, 0.0));
     c.in_out(c.params.param, dtype, std::vector<double>(9, 1.0), {.ulps = 0});
     c.in_out(c.params.exp_avg, dtype, std::vector<double>(9, 0.9 * least), {.ulps = 0});
@@ -198,7 +212,7 @@ TEST(AdamWOnDevice, DenormalMomentsAreFlushed) {
 }
 
 TEST(OptimizerOnDeviceChecks, RefuseWhatTheContractForbids) {
-  const AdamWGroup overlapping[] = {{0, 6, 1, 0}, {5, 10, 1, 0}};
+  const AdamWGroup overlapping[] = {{0, 6}, {5, 10}};
   expect_refused(AdamW{.groups = overlapping, .group_count = 2}, "groups must ascend");
   expect_refused(AdamW{.dtype = Dtype::i32}, "the dtype must be");
   expect_refused(SquaredNorm{.n = -1}, "must not be negative");
