@@ -2,12 +2,21 @@
 # Everything that only a real GPU can show, in one call of at most 8 minutes:
 #   bash tests/gpu.sh            runs what build/release has, or what a pack has beside this script
 #   bash tests/gpu.sh --pack     builds, and packs what a machine with a GPU and no compiler needs: build/gpu.tar.xz
-#                                (there: tar xf gpu.tar.xz && bash gpu/tests/gpu.sh)
+#                                (there: tar xf gpu.tar.xz && bash gpu/tests/gpu.sh; sinter beside PyTorch, of which
+#                                that machine has its own, is gpu/bench/compare/run.sh)
 # Logs, and the kernels' times beside their goals (kernels.md), go to gpu_results/ beside the programs' folder. Ends
 # with a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no GPU can be used.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 programs="test_cuda test_cuda_module test_core test_ops test_nn test_optim test_train sst2 example_layer_norm kbench"
+
+# bench/compare needs no data: models and sentences are made there. Earlier figures go along, and what was built.
+pack_compare() {  # folder
+  mkdir -p "$1/bench/compare" "$1/bench/results"
+  cp "$here"/bench/compare/{*.py,run.sh,sst2_shape.json} "$1/bench/compare/" || return 1
+  find "$here/bench/results" -name 'compare_*.json' -exec cp -t "$1/bench/results" {} +
+  (cd "$here/bench/compare" && python3 -B -c 'import compare; print(compare.commit())') >"$1/COMMIT"
+}
 
 pack() {
   local folder=$here/build/gpu program
@@ -22,6 +31,7 @@ pack() {
       xargs -r cp -L -t "$folder/lib" || return 1
   done
   cp "$here/tests/gpu.sh" "$folder/tests/"
+  pack_compare "$folder" || return 1
   # The same kernels stand in four of the files: a long memory makes the archive a third of its size.
   tar -C "$here/build" -c gpu | xz --lzma2=preset=1,dict=192MiB >"$here/build/gpu.tar.xz" || return 1
   du -h "$here/build/gpu.tar.xz"

@@ -62,6 +62,8 @@ programs() {  # preset
 build release all
 step includes python3 tests/check_includes.py
 step readme python3 tests/check_readme.py
+step compare python3 tests/bench/compare_test.py
+step rivals python3 tests/bench/rivals_test.py
 programs release
 # What the build leaves out without a CUDA toolkit: skipped, or failed with --require-cuda.
 cuda_step() {  # name, file without which it cannot run, command ...

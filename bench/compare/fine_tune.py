@@ -26,12 +26,16 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 
 
-def run(command, scratch, marker=None):
+class Failed(SystemExit):
+    """A side that did not end well; says its command and what it wrote. Ends the program where nobody catches it."""
+
+
+def run(command, scratch, marker=None, environment=None):
     """Runs a command to its end; its standard output, its peak resident memory in MB, and the seconds from its start to
-    the first line that begins with `marker`."""
+    the first line that begins with `marker`. Failed when its exit code is not 0."""
     start, seconds, lines = time.monotonic(), None, []
     with open(pathlib.Path(scratch) / "stderr", "w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         for line in process.stdout:
             if marker and seconds is None and line.startswith(marker):
                 seconds = time.monotonic() - start
@@ -40,7 +44,7 @@ def run(command, scratch, marker=None):
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             errors.seek(0)
-            sys.exit(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{errors.read()}")
+            raise Failed(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{errors.read()}")
     return "".join(lines), usage.ru_maxrss / 1024, seconds
 
 
@@ -51,7 +55,7 @@ def run_hf(options, threads, scratch, extra=()):
     return json.loads(output.splitlines()[-1]) | {"memory": memory}
 
 
-def run_sinter(options, threads, scratch, extra=()):
+def run_sinter(options, threads, scratch, extra=(), environment=None):
     out = pathlib.Path(scratch) / "sinter"
     command = [options.sst2, "--model_name_or_path", options.model, "--data_dir", options.data_dir, "--do_train",
                "--output_dir", out, "--overwrite_output_dir", "--max_train_samples", options.samples,
@@ -59,7 +63,7 @@ def run_sinter(options, threads, scratch, extra=()):
                "--weight_decay", 0.01, "--lr_scheduler_type", "linear", "--warmup_ratio", 0, "--eval_strategy", "no",
                "--save_strategy", "no", "--logging_first_step", "--num_threads", threads, "--use_cpu",
                "--disable_tqdm", *extra]
-    _, memory, seconds = run([str(part) for part in command], scratch, marker="{'loss'")
+    _, memory, seconds = run([str(part) for part in command], scratch, marker="{'loss'", environment=environment)
     metrics = json.loads((out / "all_results.json").read_text())
     shutil.rmtree(out)
     return {"samples_per_second": metrics["train_samples_per_second"], "first_step": seconds,
