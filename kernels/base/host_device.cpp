@@ -33,6 +33,13 @@ Status fill(int, void* dst, int byte, std::size_t bytes, Stream) {
   return {};
 }
 
+constexpr const char* kNoGraphs = "the CPU has no graphs: its kernels have run when their call returns";
+
+Status end_capture(int, Stream, Graph* graph) {
+  if (graph != nullptr) *graph = {};
+  return unsupported(kNoGraphs);
+}
+
 }  // namespace
 
 const DeviceApi& host_device_api() {
@@ -57,6 +64,10 @@ const DeviceApi& host_device_api() {
       .wait_event = [](int, Stream, Event) { return Status{}; },
       .synchronize_event = [](int, Event) { return Status{}; },
       .synchronize = [](int, Stream) { return Status{}; },
+      .begin_capture = [](int, Stream) { return unsupported(kNoGraphs); },
+      .end_capture = end_capture,
+      .launch_graph = [](int, Graph, Stream) { return unsupported(kNoGraphs); },
+      .destroy_graph = [](int, Graph) {},
   };
   return api;
 }

@@ -53,11 +53,13 @@ struct KernelEntry {
   std::size_t (*workspace)(const void* params);    ///< bytes that params.workspace must offer, 64-byte aligned
 };
 
-/// Memory, queues and points in queues of a backend's devices. Sizes in bytes. `device` is in [0, device_count()); what
-/// one device made (memory, streams, events) belongs to it. A function that answers a Status and fails gives no result:
-/// out_of_memory, or device_error with the device's own words, which may stem from earlier work of the stream.
+/// Memory, queues, points in queues and graphs of a backend's devices. Sizes in bytes. `device` is in
+/// [0, device_count()); what one device made (memory, streams, events, graphs) belongs to it. A function that answers a
+/// Status and fails gives no result: out_of_memory, or device_error with the device's own words, which may stem from
+/// earlier work of the stream.
 ///
-/// The CPU's are trivial: one device, streams all of whose work has ended when the call returns, events without state.
+/// The CPU's are trivial: one device, streams all of whose work has ended when the call returns, events without state,
+/// no graphs.
 struct DeviceApi {
   /// 0 where no device can be used; why_unavailable() then says why in half a sentence ("there is no NVIDIA driver").
   int (*device_count)();
@@ -86,7 +88,8 @@ struct DeviceApi {
 
   /// A queue whose work is ordered in itself only, not after that of the null stream.
   Status (*create_stream)(int device, Stream* stream);
-  void (*destroy_stream)(int device, Stream stream);                           ///< waits for its work; null is allowed
+  /// Waits for its work, and throws away what the calling thread captures of it. Null is allowed.
+  void (*destroy_stream)(int device, Stream stream);
 
   Status (*create_event)(int device, Event* event);
   void (*destroy_event)(int device, Event event);                              ///< null is allowed
@@ -97,6 +100,27 @@ struct DeviceApi {
   Status (*wait_event)(int device, Stream stream, Event event);
   Status (*synchronize_event)(int device, Event event);                        ///< the host waits
   Status (*synchronize)(int device, Stream stream);                            ///< the host waits for all of the stream
+
+  /// What is put into the stream from here on is kept and not run, with its addresses and arguments as they are now:
+  /// kernels, fills, and copies between device memories. Kernels must have run once before with the same shapes, since
+  /// libraries make handles and plans at their first call. Until the capture ends these calls answer `unsupported`, do
+  /// nothing, and break the capture:
+  ///   in the stream, by any thread: copies from or to the host, recording and waiting for events, launching graphs,
+  ///   waiting for the stream; by the capturing thread, whatever the stream: allocate, allocate_host, synchronize,
+  ///   synchronize_event.
+  /// Other threads may use other streams meanwhile, copies and events included. What deallocate, deallocate_host,
+  /// destroy_stream and destroy_graph give back may stay until the device's captures, and the thread's, have ended.
+  /// Status unsupported where the backend has no graphs, invalid_argument for the null stream and for one that is
+  /// captured already.
+  Status (*begin_capture)(int device, Stream stream);
+  /// Ends it, by the thread that began it (else invalid_argument); the stream takes work again, whatever the answer is.
+  /// Fails and makes no graph when the capture was broken (unsupported, with the first reason) or the device refuses
+  /// the graph. A null `graph` throws the capture away, which a caller does after any other error.
+  Status (*end_capture)(int device, Stream stream, Graph* graph);
+  /// Puts all of the graph's work into the stream, in order. The memory that it uses must still be there, and is read
+  /// and written as it is when the work runs. invalid_argument for null.
+  Status (*launch_graph)(int device, Graph graph, Stream stream);
+  void (*destroy_graph)(int device, Graph graph);                              ///< waits for its work; null is allowed
 };
 
 /// What a backend library exports: `extern "C" const BackendModule* sinter_backend_module()`.
@@ -109,7 +133,7 @@ struct BackendModule {
   const DeviceApi* device;
 };
 
-inline constexpr std::uint32_t kBackendAbi = 2;
+inline constexpr std::uint32_t kBackendAbi = 3;
 
 /// The row of `id`, or null where the backend has no such kernel.
 const KernelEntry* find(const BackendModule& module, KernelId id);

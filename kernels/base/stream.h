@@ -17,6 +17,11 @@ struct Event {
   void* handle = nullptr;
 };
 
+/// Opaque handle of captured work that can be launched again and again: `cudaGraphExec_t` on CUDA. See DeviceApi.
+struct Graph {
+  void* handle = nullptr;
+};
+
 /// Runs independent tasks of one kernel on several threads. core/runtime/thread_pool.h has the pool that sinter uses;
 /// a program that uses the kernels alone may bring its own, or pass a null stream and run on the calling thread.
 class Executor {

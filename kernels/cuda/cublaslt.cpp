@@ -182,7 +182,9 @@ void choose_algorithm(const lt::Functions& f, lt::Handle handle, const Gemm& p, 
   plan->workspace_bytes = result.workspace_bytes;
 }
 
-/// The plan of these params, and the device's handle; null where there is none. The mutex is held.
+/// The plan of these params, and the device's handle; null where there is none. The mutex is held. Making a handle
+/// allocates, so a device's first product comes before a capture; plans are made on the host alone. A capture takes the
+/// same algorithm as an eager step does, as long as its pointers are aligned alike up to 256 bytes: see Key.
 const Plan* plan_for(Plans& all, const Gemm& p, lt::Handle* handle) {
   if (!library().why_not.empty() || !is_taken(p.dtype)) return nullptr;
   if (p.m == 0 || p.n == 0 || p.k == 0 || p.batch == 0 || p.batch > INT32_MAX) return nullptr;

@@ -142,7 +142,8 @@ bool is_aligned(const P& p) {
   });
 }
 
-/// Null where there is none. The mutex is held.
+/// Null where there is none. The mutex is held. Handles allocate and plans load code, neither of which can be captured:
+/// the first call of a class of problems comes before.
 template <class P>
 const dnn::Plan* plan_for(Plans& all, const P& p) {
   if (*dnn::why_no_cudnn() != '\0' || !is_of_a_kind(p)) return nullptr;

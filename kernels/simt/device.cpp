@@ -15,22 +15,24 @@ constexpr unsigned kMostThreads = 1024, kMostThreadsZ = 64, kMostBlocksYZ = 6553
 
 }  // namespace
 
-Status StreamQueue::submit(std::function<Status()> work) {
+Status StreamQueue::submit(Work work) {
+  if (recording_) {
+    recording_->push_back(std::move(work));
+    return {};
+  }
   pending_.push_back(std::move(work));
   return device_.options.lazy_streams ? Status{} : synchronize();
 }
 
 Status StreamQueue::run_until(std::uint64_t position) {
   while (ran_ < position && !pending_.empty()) {
-    const std::function<Status()> work = std::move(pending_.front());
+    const Work work = std::move(pending_.front());
     pending_.pop_front();
     ++ran_;
     if (const Status status = work(); !status.ok()) return status;
   }
   return {};
 }
-
-void StreamQueue::begin_recording() { recording_ = std::make_unique<Recording>(); }
 
 Recording StreamQueue::end_recording() {
   Recording made = std::move(*recording_);
@@ -126,12 +128,7 @@ Status Device::check(const Launch& launch) const {
 
 Status Device::launch(Launch launch, Stream stream) {
   if (const Status status = check(launch); !status.ok()) return status;
-  StreamQueue& target = queue(stream);
-  if (target.is_recording()) {
-    target.record(std::move(launch));
-    return {};
-  }
-  return target.submit([this, launch = std::move(launch)] {
+  return queue(stream).submit([this, launch = std::move(launch)] {
     ++statistics.launches;
     std::string fault = Grid::of_this_thread().run(*this, launch);
     return fault.empty() ? Status{} : report(std::move(fault));
@@ -150,8 +147,8 @@ std::size_t Device::most_shared_bytes(const void* kernel) const {
 }
 
 Status Device::replay(const Recording& recording, Stream stream) {
-  for (const Launch& each : recording)
-    if (const Status status = launch(each, stream); !status.ok()) return status;
+  for (const Work& each : recording)
+    if (const Status status = queue(stream).submit(each); !status.ok()) return status;
   return {};
 }
 

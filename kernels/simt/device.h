@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,11 @@ struct Launch {
   void (*thread_body)(const void* arguments) = nullptr;   ///< what every thread runs
 };
 
-/// Launches that were recorded instead of run; replaying runs them again with the arguments of the recording.
-using Recording = std::vector<Launch>;
+/// What a stream does one after the other: a launch, a copy, a fill, waiting for an event.
+using Work = std::function<Status()>;
+
+/// Works that were recorded instead of run; replaying runs them again with the arguments of the recording.
+using Recording = std::vector<Work>;
 
 class Device;
 
@@ -54,25 +58,23 @@ class StreamQueue {
   explicit StreamQueue(Device& device) : device_(device) {}
 
   Device& device() { return device_; }
-  /// Runs `work` now, or later when streams are lazy.
-  Status submit(std::function<Status()> work);
+  /// Runs `work` now, later when streams are lazy, or at each replay of what is being recorded.
+  Status submit(Work work);
   /// Runs everything that was submitted before `position`.
   Status run_until(std::uint64_t position);
   Status synchronize() { return run_until(position()); }
   /// Number of works that were ever submitted.
   std::uint64_t position() const { return ran_ + pending_.size(); }
 
-  /// From here on launches are kept and not run, as cudaStreamBeginCapture does.
-  void begin_recording();
+  /// From here on works are kept and not run, as cudaStreamBeginCapture does.
+  void begin_recording() { recording_.emplace(); }
   Recording end_recording();
-  bool is_recording() const { return recording_ != nullptr; }
-  void record(Launch launch) { recording_->push_back(std::move(launch)); }
 
  private:
   Device& device_;
-  std::deque<std::function<Status()>> pending_;
+  std::deque<Work> pending_;
   std::uint64_t ran_ = 0;
-  std::unique_ptr<Recording> recording_;
+  std::optional<Recording> recording_;
 };
 
 /// A point in a stream. Before it is recorded nobody waits for it.
@@ -112,6 +114,7 @@ class Device {
   Status allow_dynamic_shared(const void* kernel, std::size_t bytes);
   /// What a block of this kernel may have, static and dynamic together.
   std::size_t most_shared_bytes(const void* kernel) const;
+  /// Puts the works into the stream, in their order.
   Status replay(const Recording& recording, Stream stream);
 
   /// The queue of a handle; the device's own for null.

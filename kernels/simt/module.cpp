@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/base/captures.h"
 #include "kernels/base/families.h"
 #include "kernels/simt/device.h"
 
@@ -25,6 +26,11 @@ struct Kept {
 Kept& kept(int device) {
   static Kept* const all = new Kept[kDevices];   // never destroyed, as the devices
   return all[device];
+}
+
+Captures& captures() {
+  static Captures& all = *new Captures;
+  return all;
 }
 
 simt::Device& device_at(int device) { return simt::Device::get(device); }
@@ -56,6 +62,8 @@ Status copy_now(int device, void* dst, const void* src, std::size_t bytes) {
 
 Status copy(int device, void* dst, const void* src, std::size_t bytes, Stream stream) {
   if (bytes == 0) return with_lost(device, {});
+  if (simt::Device::owner(dst) == nullptr || simt::Device::owner(src) == nullptr)
+    if (const Status refused = captures().refuse_host_copy(stream); !refused.ok()) return refused;
   const Status status =
       device_at(device).queue(stream).submit([=] { return copy_now(device, dst, src, bytes); });
   return with_lost(device, status);
@@ -67,6 +75,12 @@ Status fill(int device, void* dst, int byte, std::size_t bytes, Stream stream) {
   return with_lost(device, target.queue(stream).submit([=, &target] { return target.fill(dst, byte, bytes); }));
 }
 
+Status allocate(int device, std::size_t bytes, void** memory) {
+  *memory = nullptr;
+  const Status refused = captures().refuse_allocation();
+  return refused.ok() ? device_at(device).allocate(bytes, memory) : refused;
+}
+
 void deallocate(int device, void* memory) {
   if (memory == nullptr) return;
   synchronize_quietly(device);
@@ -74,6 +88,8 @@ void deallocate(int device, void* memory) {
 }
 
 Status allocate_host(int, std::size_t bytes, void** memory) {
+  *memory = nullptr;
+  if (const Status refused = captures().refuse_allocation(); !refused.ok()) return refused;
   if (posix_memalign(memory, 64, bytes) == 0) return {};
   return {StatusCode::out_of_memory, "the host has no memory left"};
 }
@@ -95,16 +111,65 @@ Status create_stream(int device, Stream* stream) {
   return {};
 }
 
-void destroy_stream(int device, Stream stream) {
-  if (stream.handle == nullptr) return;
-  if (const Status status = device_at(device).queue(stream).synchronize(); !status.ok()) kept(device).lost = status;
-  kept(device).idle.push_back(stream);
+Status record_event(int device, Event event, Stream stream) {
+  if (const Status refused = captures().refuse_event(stream); !refused.ok()) return refused;
+  event_of(event).record(device_at(device).queue(stream));
+  return with_lost(device, {});
 }
 
 /// Waits for the recording that stands now; a later one does not move the point.
 Status wait_event(int device, Stream stream, Event event) {
+  if (const Status refused = captures().refuse_event(stream); !refused.ok()) return refused;
   return with_lost(device, device_at(device).queue(stream).submit(
                                [recorded = event_of(event)] { return recorded.synchronize(); }));
+}
+
+Status synchronize_event(int device, Event event) {
+  const Status refused = captures().refuse_wait();
+  return refused.ok() ? with_lost(device, event_of(event).synchronize()) : refused;
+}
+
+Status synchronize(int device, Stream stream) {
+  const Status refused = captures().refuse_wait(stream);
+  return refused.ok() ? with_lost(device, device_at(device).queue(stream).synchronize()) : refused;
+}
+
+// --- Graphs: recordings, whose rules are those of CUDA ---
+
+Status begin_capture(int device, Stream stream) {
+  if (const Status lost = with_lost(device, {}); !lost.ok()) return lost;
+  const Status status = captures().begin(device, stream);
+  if (status.ok()) device_at(device).queue(stream).begin_recording();
+  return status;
+}
+
+Status end_capture(int device, Stream stream, Graph* graph) {
+  if (graph != nullptr) *graph = {};
+  if (const Status status = captures().may_end(stream); !status.ok()) return status;
+  simt::Recording recording = device_at(device).queue(stream).end_recording();
+  const Status broken = captures().end(stream);
+  if (graph == nullptr) return {};
+  if (broken.ok()) graph->handle = new simt::Recording(std::move(recording));
+  return broken;
+}
+
+Status launch_graph(int device, Graph graph, Stream stream) {
+  if (graph.handle == nullptr) return invalid("there is no graph to launch");
+  if (const Status refused = captures().refuse_graph(stream); !refused.ok()) return refused;
+  return with_lost(device, device_at(device).replay(*static_cast<simt::Recording*>(graph.handle), stream));
+}
+
+void destroy_graph(int device, Graph graph) {
+  if (graph.handle == nullptr) return;
+  synchronize_quietly(device);
+  delete static_cast<simt::Recording*>(graph.handle);
+}
+
+void destroy_stream(int device, Stream stream) {
+  if (stream.handle == nullptr) return;
+  static_cast<void>(end_capture(device, stream, nullptr));   // an idle stream must not go on recording
+  if (const Status status = device_at(device).queue(stream).synchronize(); !status.ok()) kept(device).lost = status;
+  kept(device).idle.push_back(stream);
 }
 
 const DeviceApi& device_api() {
@@ -114,8 +179,7 @@ const DeviceApi& device_api() {
       .device_name = [](int) { return "emulated CUDA device"; },
       .make_current = [](int) { return Status{}; },
       .cheap_allocation = [] { return true; },
-      .allocate = [](int device, std::size_t bytes,
-                     void** memory) { return device_at(device).allocate(bytes, memory); },
+      .allocate = allocate,
       .deallocate = deallocate,
       .allocate_host = allocate_host,
       .deallocate_host = deallocate_host,
@@ -125,16 +189,14 @@ const DeviceApi& device_api() {
       .destroy_stream = destroy_stream,
       .create_event = [](int, Event* event) { return event->handle = new simt::Event, Status{}; },
       .destroy_event = [](int, Event event) { delete static_cast<simt::Event*>(event.handle); },
-      .record_event =
-          [](int device, Event event, Stream stream) {
-            event_of(event).record(device_at(device).queue(stream));
-            return with_lost(device, {});
-          },
+      .record_event = record_event,
       .wait_event = wait_event,
-      .synchronize_event = [](int device,
-                              Event event) { return with_lost(device, event_of(event).synchronize()); },
-      .synchronize = [](int device,
-                        Stream stream) { return with_lost(device, device_at(device).queue(stream).synchronize()); },
+      .synchronize_event = synchronize_event,
+      .synchronize = synchronize,
+      .begin_capture = begin_capture,
+      .end_capture = end_capture,
+      .launch_graph = launch_graph,
+      .destroy_graph = destroy_graph,
   };
   return api;
 }

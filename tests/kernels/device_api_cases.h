@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/base/kernel.h"
+#include "tests/kernels/graph_cases.h"
 
 namespace sinter::kernels {
 
@@ -77,7 +78,9 @@ inline void check_events(const DeviceApi& api, int device) {
   api.deallocate_host(device, nullptr);
 }
 
-inline void check_device_api(const BackendModule& module) {
+enum class Graphs { there, not_there };
+
+inline void check_device_api(const BackendModule& module, Graphs graphs) {
   ASSERT_EQ(module.abi, kBackendAbi);
   const DeviceApi& api = *module.device;
   ASSERT_GT(api.device_count(), 0) << api.why_unavailable();
@@ -86,6 +89,10 @@ inline void check_device_api(const BackendModule& module) {
     EXPECT_STRNE(api.device_name(device), "");
     check_copies_and_fills(api, device);
     check_events(api, device);
+    if (graphs == Graphs::there)
+      check_graphs(module, device);
+    else
+      check_that_there_are_no_graphs(api, device);
   }
 }
 

@@ -60,7 +60,7 @@ TEST(CudaModule, EveryDeviceFunctionIsThere) {
 
 TEST(CudaModule, DevicesDoWhatEveryBackendsDo) {
   if (loaded_module().device->device_count() == 0) GTEST_SKIP() << loaded_module().device->why_unavailable();
-  check_device_api(loaded_module());
+  check_device_api(loaded_module(), Graphs::there);
 }
 
 TEST(CudaModule, SaysWhyThereIsNoDevice) {
@@ -93,10 +93,13 @@ TEST(CudaModule, CallsWithoutDeviceFailWithASentence) {
   expect_device_error(api.create_event(0, &event));
   EXPECT_EQ(event.handle, nullptr);
   expect_device_error(api.synchronize(0, {}));
+  expect_device_error(api.begin_capture(0, {&mark}));
+  expect_device_error(api.launch_graph(0, {&mark}, {}));
   api.deallocate(0, nullptr);
   api.deallocate_host(0, nullptr);
   api.destroy_stream(0, {});
   api.destroy_event(0, {});
+  api.destroy_graph(0, {});
   expect_device_error(run(loaded_module(), LayerNorm{.dtype = Dtype::f32, .rows = 1, .cols = 1}));
 }
 

@@ -22,7 +22,7 @@ class LazyStreams {
 TEST(DeviceApi, OfTheEmulation) {
   for (const bool lazy : {false, true}) {
     const LazyStreams streams(lazy);
-    check_device_api(simt_module());
+    check_device_api(simt_module(), Graphs::there);
   }
 }
 
@@ -62,6 +62,45 @@ TEST(DeviceApi, LosesNoFault) {
   EXPECT_STREQ(status.what, "fill of 5 bytes leaves a device buffer");
   expect_ok(api.synchronize(0, stream));
   api.destroy_stream(0, stream);
+}
+
+// A launch is what a stream's other works are: lazy, and stopped by the first fault.
+TEST(DeviceApi, GraphsRunWhenSomebodyWaits) {
+  const LazyStreams lazy(true);
+  GraphCase c(simt_module(), 0);
+  const Graph graph = c.captured([&] { c.put_step(); });
+  const std::uint64_t before = simt::Device::get(0).statistics.launches;
+  for (int i = 0; i < 3; ++i) c.launch(graph);
+  EXPECT_EQ(simt::Device::get(0).statistics.launches, before);
+  expect_ok(c.api.synchronize(0, c.stream));
+  EXPECT_EQ(simt::Device::get(0).statistics.launches, before + 6);
+  c.launch(graph);
+  c.api.destroy_graph(0, graph);   // waits
+  EXPECT_EQ(simt::Device::get(0).statistics.launches, before + 8);
+}
+
+TEST(DeviceApi, AGraphWhoseMemoryIsGoneFaults) {
+  const LazyStreams eager(false);
+  GraphCase c(simt_module(), 0);
+  void* memory = nullptr;
+  expect_ok(c.api.allocate(0, 64, &memory));
+  const Graph graph = c.captured([&] { expect_ok(c.api.fill(0, memory, 1, 64, c.stream)); });
+  c.launch(graph);
+  c.api.deallocate(0, memory);
+  EXPECT_EQ(c.api.launch_graph(0, graph, c.stream).code, StatusCode::device_error);
+  c.api.destroy_graph(0, graph);
+  c.expect_usable();
+}
+
+TEST(DeviceApi, ACaptureBeginsAfterNoLostFault) {
+  const LazyStreams lazy(true);
+  GraphCase c(simt_module(), 0);
+  Stream other;
+  expect_ok(c.api.create_stream(0, &other));
+  expect_ok(c.api.fill(0, c.x, 0, GraphCase::kBytes + 1, other));
+  c.api.destroy_stream(0, other);
+  EXPECT_EQ(c.api.begin_capture(0, c.stream).code, StatusCode::device_error);
+  c.expect_usable();
 }
 
 }  // namespace

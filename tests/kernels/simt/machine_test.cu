@@ -311,6 +311,30 @@ TEST(Streams, RecordedLaunchesRunAtEachReplay) {
   EXPECT_EQ(device.statistics.launches, 6u);
 }
 
+TEST(Streams, OtherWorksAreRecordedBetweenLaunches) {
+  for (const bool lazy : {false, true}) {
+    Device device;
+    device.options.lazy_streams = lazy;
+    const Buffer<float> x(device, {1, 2}), y(device, {0, 0});
+    const Stream stream = device.make_stream();
+    StreamQueue& queue = device.queue(stream);
+    ASSERT_TRUE(launch(add_one, dim3(1), dim3(2), 0, stream, x.data()).ok());   // lazy, it still waits
+    queue.begin_recording();
+    ASSERT_TRUE(queue.submit([&] { return device.copy(y.data(), x.data(), sizeof(float)); }).ok());
+    ASSERT_TRUE(launch(add_one, dim3(1), dim3(2), 0, stream, x.data()).ok());
+    ASSERT_TRUE(queue.submit([&] { return device.fill(x.data(), 0, sizeof(float)); }).ok());
+    const Recording recording = queue.end_recording();
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(device.replay(recording, stream).ok());
+    ASSERT_TRUE(queue.synchronize().ok());
+    EXPECT_EQ(x.values(), (std::vector<float>{0, 5}));
+    EXPECT_EQ(y.values(), (std::vector<float>{0, 0}));   // the second time; 2 after the first
+    ASSERT_TRUE(queue.submit([&] { return device.fill(x.data(), 0, 2 * sizeof(float)); }).ok());
+    ASSERT_TRUE(device.replay(recording, stream).ok());
+    ASSERT_TRUE(queue.synchronize().ok());
+    EXPECT_EQ(x.values(), (std::vector<float>{0, 1}));
+  }
+}
+
 TEST(Launches, WhatCudaRefusesIsRefused) {
   Device device;
   const Buffer<float> x(device, {1});
