@@ -60,6 +60,8 @@ def variants(job, side):
                 for mode, pad in COMPILED_PADDED}
     if side == LOOP:
         found = {"graphs": [], "graphs, compiled": ["--compile"]}
-        return found if job.length else found | {"packed, graphs": ["--packed"],
-                                                 "packed, graphs, compiled": ["--packed", "--compile"]}
+        return found if job.length else found | {
+            "packed, graphs": ["--packed", "--pad", "16"],
+            # Every bucket is compiled, so there are few of them.
+            "packed, graphs, compiled": ["--packed", "--compile", "--pad", "32", "--token_multiple", "64"]}
     return {"as it comes": []}

@@ -71,6 +71,15 @@ class Weights:
                 for name, (start, count) in self.places.items()}
 
 
+MOST_EMBEDDED = 3072
+
+
+def lookup(table, ids):
+    """Rows of a table. For more ids than that the gradient of F.embedding sorts and (pytorch's issue 82886) waits for the
+    host, which a graph must not; that of index_select adds atomically."""
+    return F.embedding(ids, table) if ids.numel() <= MOST_EMBEDDED else table.index_select(0, ids)
+
+
 def layer_norm(x, weight, bias, eps):
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
@@ -124,15 +133,19 @@ class Bert:
     def linear(self, name, x):
         return F.linear(x, self.p[f"{name}.weight"], self.p[f"{name}.bias"])
 
-    def embeddings(self, ids, positions):
-        x = F.embedding(ids, self.p["embeddings.word_embeddings.weight"])
-        x = x + F.embedding(positions, self.p["embeddings.position_embeddings.weight"])
+    def embeddings(self, batch):
+        x = lookup(self.p["embeddings.word_embeddings.weight"], batch.ids)
+        positions = self.p["embeddings.position_embeddings.weight"]
+        if batch.packed:
+            x = x + lookup(positions, batch.positions)
+        else:   # every sentence has them all: the gradient is a sum
+            x = (x.view(*batch.shape, -1) + positions[:batch.shape[1]]).flatten(0, 1)
         x = x + self.p["embeddings.token_type_embeddings.weight"][0]
         name = "embeddings.LayerNorm"
         return F.dropout(layer_norm(x, self.p[f"{name}.weight"], self.p[f"{name}.bias"], self.eps), self.hidden_dropout)
 
     def logits(self, batch):
-        x = self.embeddings(batch.ids, batch.positions)
+        x = self.embeddings(batch)
         mask = batch.mask()
         cells = (batch.token_of_cell, batch.cell_of_token) if batch.packed else None
         for parameters in self.layers:
@@ -156,10 +169,9 @@ class Layout:
         self.rows, tokens, self.length, self.full = key
         self.packed, self.cells = tokens > 0, self.rows * self.length
         self.tokens = tokens or self.cells
-        sizes = {"ids": self.tokens, "positions": self.tokens, "first_token": self.rows, "labels": self.rows,
-                 "kept": self.cells}
+        sizes = {"ids": self.tokens, "first_token": self.rows, "labels": self.rows, "kept": self.cells}
         if self.packed:
-            sizes |= {"token_of_cell": self.cells, "cell_of_token": self.tokens}
+            sizes |= {"positions": self.tokens, "token_of_cell": self.cells, "cell_of_token": self.tokens}
         self.places, self.size = {}, 0
         for name, size in sizes.items():
             self.places[name] = slice(self.size, self.size + size)
@@ -178,10 +190,10 @@ class Layout:
         part["kept"][cell] = 1
         token = np.arange(len(ids)) if self.packed else cell
         part["ids"][token] = ids
-        part["positions"][token] = position
         part["first_token"][:] = first if self.packed else np.arange(self.rows) * self.length
         if self.packed:   # what has no partner points to a row of padding: the last token, an empty cell
             assert len(ids) < self.tokens and len(ids) < self.cells
+            part["positions"][token] = position
             part["token_of_cell"][:] = self.tokens - 1
             part["token_of_cell"][cell] = token
             part["cell_of_token"][:] = np.argmin(part["kept"])
@@ -206,10 +218,12 @@ class Batch:
         return (1 - kept).to(self.dtype) * torch.finfo(self.dtype).min
 
 
-def bucket(lengths, rows, pad, packed):
-    """The key of a batch: rounded up to a multiple of `pad` tokens a sentence; packed, to 32 tokens of all."""
+def bucket(lengths, rows, pad, token_multiple=0):
+    """The key of a batch: rounded up to a multiple of `pad` tokens a sentence; packed where token_multiple is given, and
+    then rounded up to that many tokens of all."""
     longest, real = int(max(lengths)), int(sum(lengths)) + rows - len(lengths)
     length = math.ceil(longest / pad) * pad
     if real == rows * length:
         return rows, 0, length, True
-    return rows, math.ceil((real + 1) / 32) * 32 if packed else 0, length, False
+    tokens = math.ceil((real + 1) / token_multiple) * token_multiple if token_multiple else 0
+    return rows, tokens, length, False

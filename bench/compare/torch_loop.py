@@ -4,12 +4,14 @@
     python3 torch_loop.py --model DIR --data_dir SST-2 --batch_size 16 --timed_steps 500 [--warm_up 300] [--span 50]
         [--device cuda] [--packed] [--compile] [--pad 8] [--max_steps N | --num_train_epochs N] [--save FILE]
 
-On a GPU in fp16, on a CPU in fp32 and without graphs (to be tested, not to be timed). What is done:
+On a GPU in fp16 (--dtype fp32 for tests); on a CPU in fp32 or fp16, without graphs, to be tested and not to be timed.
+What is done:
 
 - Weights are fp16, and written once a step from the fp32 masters: no autocast, no cast for every Linear.
 - Batches come in random order, as the Trainer's do, padded to a multiple of 8; each length has its CUDA graph, recorded
   before the clock starts, of the whole step: forward, backward, loss scaling, clipping, AdamW, the schedule, weights.
-  All graphs share one pool of memory. --packed runs all layers but attention on the real tokens (rounded up to 32).
+  All graphs share one pool of memory. --packed runs all layers but attention on the real tokens (rounded up to
+  --token_multiple).
 - Gradients are fp16; one fp32 norm over all of them, one copy into a flat fp32 buffer, and one fused AdamW for each of
   two groups, which divides by scale / clipping factor and skips a step that overflowed (grad_scale, found_inf).
 - The loss scale, its growth, lr and the step number stand on the device; the host never waits, but once a span.
@@ -19,7 +21,7 @@ On a GPU in fp16, on a CPU in fp32 and without graphs (to be tested, not to be t
 The last line of standard output is one JSON object, as hf_fine_tune.py's.
 """
 import argparse
-import collections
+import itertools
 import json
 import time
 
@@ -43,7 +45,8 @@ class Plan:
         labels = np.array([sample["label"] for sample in samples])
         ids = [np.array(sample["input_ids"]) for sample in samples]
         chosen = self.batches(len(samples), options)
-        self.keys = [bucket(lengths[rows], options.batch_size, options.pad, options.packed) for rows in chosen]
+        self.keys = [bucket(lengths[rows], options.batch_size, options.pad,
+                            options.packed and options.token_multiple) for rows in chosen]
         layouts = {key: Layout(key) for key in set(self.keys)}
         ends = np.cumsum([layouts[key].size for key in self.keys])
         pool = torch.zeros(int(ends[-1]), dtype=torch.int64, pin_memory=options.device == "cuda")
@@ -66,12 +69,13 @@ class Loop:
 
     def __init__(self, options):
         self.device, self.graphs, self.batches = options.device, {}, {}
-        self.dtype = torch.float16 if options.device == "cuda" else torch.float32
+        self.half = options.dtype == "fp16"
+        self.dtype = torch.float16 if self.half else torch.float32
         self.weights = Weights(options.model)
         size, decayed = self.weights.size, self.weights.decayed
         self.masters = torch.zeros(size, device=self.device)
         self.weights.fill(self.masters)
-        self.flat = self.masters.to(self.dtype) if options.device == "cuda" else self.masters
+        self.flat = self.masters.half() if self.half else self.masters
         self.bert = Bert(self.weights, self.flat, options.dropout, options.compile)
         self.grads = torch.zeros(size, device=self.device)
         self.grad_views = [self.weights.views(self.grads)[name] for name in self.bert.p]
@@ -81,7 +85,7 @@ class Loop:
         self.total, self.base_lr = options.total_steps, options.learning_rate
         cell = {"device": self.device, "dtype": torch.float32}
         self.lr = torch.tensor(self.base_lr, **cell)
-        self.scale = torch.tensor(INITIAL_SCALE if options.device == "cuda" else 1.0, **cell)
+        self.scale = torch.tensor(options.scale if self.half else 1.0, **cell)
         self.growth = torch.zeros((), device=self.device, dtype=torch.int32)
         self.done, self.loss_sum = torch.zeros((), **cell), torch.zeros((), **cell)
         self.optimizer = torch.optim.AdamW(
@@ -102,47 +106,47 @@ class Loop:
         self.optimizer.grad_scale = self.scale * torch.clamp((norm + 1e-6) / MAX_NORM, min=1.0)
         self.optimizer.found_inf = overflowed
         self.optimizer.step()
-        if self.device == "cuda":
+        if self.half:
             self.flat.copy_(self.masters)
             torch._amp_update_scale_(self.scale, self.growth, overflowed, 2.0, 0.5, GROWTH_INTERVAL)
         self.done += 1 - overflowed
         self.loss_sum += loss.detach()
 
     def state(self):
+        """All that a step changes; the optimizer's part is there from its first step on."""
         moments = [value for state in self.optimizer.state.values() for value in state.values()]
         return [self.masters, self.flat, self.scale, self.growth, self.done, self.loss_sum, *moments]
 
-    def record(self, keys):
-        """A graph of each bucket; the steps that warm it up leave no trace in the state."""
-        for key in keys:
-            self.batches[key] = Batch(key, self.device, self.dtype)
-        if self.device != "cuda":
-            return
-        first = True
-        for key in keys:
-            batch, stream = self.batches[key], torch.cuda.Stream()
-            batch.buffer.copy_(self.example[key])
+    def saved(self):
+        return [value.clone() for value in self.state()]
+
+    def restore(self, saved):
+        """What came since begins as zeros, as the optimizer's state does."""
+        for value, before in itertools.zip_longest(self.state(), saved):
+            value.copy_(before) if before is not None else value.zero_()
+
+    def record(self, examples):
+        """A graph of each bucket; the steps that warm it up leave no trace. examples: key -> contents of a batch."""
+        saved = self.saved()
+        for key, host in examples.items():
+            self.batches[key] = batch = Batch(key, self.device, self.dtype)
+            if self.device != "cuda":
+                continue
+            batch.buffer.copy_(host)
+            stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                if first:   # the optimizer's state begins here, as zeros
-                    start = [value.clone() for value in self.state()]
-                    self.compute(batch)
-                    start += [torch.zeros_like(value) for value in self.state()[len(start):]]
-                    first = False
-                for _ in range(2):
+                for _ in range(3):
                     self.compute(batch)
             torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
+            self.graphs[key] = graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self.pool):
                 self.compute(batch)
             self.pool = self.pool or graph.pool()
-            self.graphs[key] = graph
-        for value, before in zip(self.state(), start):
-            value.copy_(before)
+        self.restore(saved)
 
     def train(self, plan, clock):
-        self.example = dict(zip(plan.keys, plan.hosts))
-        self.record(collections.Counter(plan.keys))
+        self.record(dict(zip(plan.keys, plan.hosts)))
         for step, (key, host) in enumerate(zip(plan.keys, plan.hosts), 1):
             self.batches[key].buffer.copy_(host, non_blocking=True)
             if key in self.graphs:
@@ -164,7 +168,10 @@ def parsed_options(arguments=None):
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--pad", type=int, default=8)
+    parser.add_argument("--dtype", choices=("fp16", "fp32"), help="fp16 on a GPU, fp32 on a CPU where not given")
+    parser.add_argument("--scale", type=float, default=INITIAL_SCALE, help="that the loss begins with in fp16")
     parser.add_argument("--packed", action="store_true")
+    parser.add_argument("--token_multiple", type=int, default=32)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--dropout", type=float, help="the model's own where not given")
     parser.add_argument("--max_steps", type=int, default=0)
@@ -173,7 +180,9 @@ def parsed_options(arguments=None):
     parser.add_argument("--warm_up", type=int, default=0)
     parser.add_argument("--span", type=int, default=50)
     parser.add_argument("--save", help="a file for the trained masters")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.dtype = options.dtype or ("fp16" if options.device == "cuda" else "fp32")
+    return options
 
 
 def run(options):

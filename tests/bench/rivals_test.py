@@ -9,6 +9,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 MISSING = [name for name in ("torch", "transformers", "accelerate") if importlib.util.find_spec(name) is None]
 if MISSING:
@@ -84,7 +85,7 @@ class Rivals(unittest.TestCase):
         self.weights.fill(flat)
         bert = Bert(self.weights, flat, dropout=0.0)
         lengths = np.array([len(sample["input_ids"]) for sample in chosen])
-        key = bucket(lengths, BATCH, 8, packed)
+        key = bucket(lengths, BATCH, 8, 32 if packed else 0)
         batch, layout = Batch(key, "cpu", torch.float32), Layout(key)
         layout.write(batch.buffer.numpy(), np.concatenate([sample["input_ids"] for sample in chosen]), lengths,
                      np.array([sample["label"] for sample in chosen]))
@@ -115,6 +116,11 @@ class Rivals(unittest.TestCase):
     def test_batch_with_fewer_sentences(self):
         for packed in (False, True):
             self.check_against_hf(self.samples[:BATCH - 1], packed)
+
+    def test_many_words_are_looked_up_otherwise(self):
+        with unittest.mock.patch("torch_bert.MOST_EMBEDDED", 0):
+            for packed in (False, True):
+                self.check_against_hf(self.samples[:BATCH], packed)
 
     def test_full_batch_needs_no_mask(self):
         sample = {"input_ids": [2, 7, 8, 9, 10, 11, 12, 3], "label": 1}
@@ -150,6 +156,42 @@ class Rivals(unittest.TestCase):
             if not name.endswith("key.bias"):   # its true gradient is zero: AdamW moves along rounding
                 difference = (found[name] - parameter).abs().mean().item()
                 self.assertLess(difference, 0.01 * lr, name)
+
+    def loop(self, *more):
+        return torch_loop.parsed_options(
+            ["--model", str(self.folder / "model"), "--data_dir", str(self.folder / "data"), "--batch_size", str(BATCH),
+             "--learning_rate", "1e-3", *more])
+
+    def test_fp16_follows_fp32(self):
+        """The same steps; a scale that overflows is halved, and its steps change nothing."""
+        _, exact = torch_loop.run(self.loop("--dropout", "0", "--max_steps", "8"))
+        loop, half = torch_loop.run(self.loop("--dropout", "0", "--max_steps", "8", "--dtype", "fp16"))
+        self.assertEqual((half["updates"], loop.scale.item()), (8, torch_loop.INITIAL_SCALE))
+        self.assertAlmostEqual(half["loss"], exact["loss"], places=2)
+        loop, half = torch_loop.run(self.loop("--dropout", "0", "--max_steps", "8", "--dtype", "fp16", "--scale", str(2.0**22)))
+        skipped = 8 - half["updates"]
+        self.assertGreater(skipped, 0)
+        self.assertLess(skipped, 8)
+        self.assertEqual(loop.scale.item(), 2.0**(22 - skipped))
+        self.assertEqual([state["step"].item() for state in loop.optimizer.state.values()], [half["updates"]] * 2)
+        self.assertTrue(all(torch.isfinite(value).all() for value in loop.state()))
+
+    def test_what_warms_a_graph_up_leaves_no_trace(self):
+        options = self.loop("--dropout", "0", "--max_steps", "3")
+        options.steps = options.total_steps = 3
+        plan = torch_loop.Plan(self.samples, options)
+        warmed, fresh = torch_loop.Loop(options), torch_loop.Loop(options)
+        warmed.record(dict(zip(plan.keys, plan.hosts)))
+        saved = warmed.saved()
+        for batch in warmed.batches.values():
+            batch.buffer.copy_(plan.hosts[plan.keys.index(next(k for k, b in warmed.batches.items() if b is batch))])
+            warmed.compute(batch)
+        self.assertEqual(len(saved), 6)
+        warmed.restore(saved)
+        for loop in (warmed, fresh):
+            loop.train(plan, None)
+        for ours, theirs in zip(warmed.state(), fresh.state(), strict=True):
+            self.assertTrue(torch.equal(ours, theirs))
 
     def test_programs_run(self):
         job = jobs.Job("tiny", "", shape="tiny", batch=BATCH, warm_up=2, timed=4, span=2)
