@@ -102,9 +102,9 @@ def rival_whole(side, job, folder, variant_options, seconds):
                        "command": shlex.join(map(str, command))}
 
 
-def sinter_command(sst2, job, folder, options):
-    return [sst2, "--device", "cuda", "--fp16", "--model_name_or_path", folder / "model", "--data_dir",
-            folder / "data", "--do_train", "--output_dir", folder / "sinter", "--overwrite_output_dir",
+def sinter_command(sst2, job, folder, options, device="cuda"):
+    return [sst2, "--device", device, *(["--fp16"] if device == "cuda" else []), "--do_train", "--overwrite_output_dir",
+            "--model_name_or_path", folder / "model", "--data_dir", folder / "data", "--output_dir", folder / "sinter",
             "--per_device_train_batch_size", job.batch, "--max_seq_length", 512, "--learning_rate", LEARNING_RATE,
             "--weight_decay", WEIGHT_DECAY, "--lr_scheduler_type", "linear", "--warmup_ratio", 0, "--eval_strategy",
             "no", "--save_strategy", "no", "--disable_tqdm", *options]
@@ -114,11 +114,12 @@ def device_line(output):
     return next((line[8:] for line in output.splitlines() if line.startswith("device: ")), "")
 
 
-def sinter_step(sst2, job, folder, environment, seconds):
+def sinter_step(sst2, job, folder, environment, seconds, device="cuda"):
     """A log line every `span` steps is when the device has finished them."""
     if job.warm_up % job.span:
         raise ValueError(f"{job.name}: warm_up {job.warm_up} is no multiple of span {job.span}")
-    command = sinter_command(sst2, job, folder, ["--max_steps", job.warm_up + job.timed, "--logging_steps", job.span])
+    command = sinter_command(sst2, job, folder, ["--max_steps", job.warm_up + job.timed, "--logging_steps", job.span],
+                             device)
     marks = []
 
     def log_line(line, now):

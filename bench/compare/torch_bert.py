@@ -75,8 +75,8 @@ MOST_EMBEDDED = 3072
 
 
 def lookup(table, ids):
-    """Rows of a table. For more ids than that the gradient of F.embedding sorts and (pytorch's issue 82886) waits for the
-    host, which a graph must not; that of index_select adds atomically."""
+    """Rows of a table. For more ids than that the gradient of F.embedding sorts and waits for the host (pytorch's issue
+    82886), which a graph must not; that of index_select adds atomically."""
     return F.embedding(ids, table) if ids.numel() <= MOST_EMBEDDED else table.index_select(0, ids)
 
 
@@ -219,8 +219,8 @@ class Batch:
 
 
 def bucket(lengths, rows, pad, token_multiple=0):
-    """The key of a batch: rounded up to a multiple of `pad` tokens a sentence; packed where token_multiple is given, and
-    then rounded up to that many tokens of all."""
+    """The key of a batch: rounded up to a multiple of `pad` tokens a sentence. Packed where token_multiple is given, to
+    which the tokens of all are then rounded up."""
     longest, real = int(max(lengths)), int(sum(lengths)) + rows - len(lengths)
     length = math.ceil(longest / pad) * pad
     if real == rows * length:

@@ -10,6 +10,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SST2 = ROOT / "build/release/bin/sst2"
 sys.path.insert(0, str(ROOT / "bench/compare"))
 import figures
 import jobs
@@ -209,6 +210,16 @@ class Sides(unittest.TestCase):
         for part in ("--device cuda --fp16", "--max_steps 10", "--logging_steps 2", "--per_device_train_batch_size 16"):
             self.assertIn(part, figure["command"])
         self.assertEqual(figure["status"], "failed")
+
+    @unittest.skipUnless(SST2.exists(), "sst2 is not built")
+    def test_sst2_takes_these_options(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            make_job.write_model(folder / "model", "tiny")
+            make_job.write_data(folder / "data", 64)
+            figure = sides.sinter_step(SST2, self.JOB, folder, None, 60, device="cpu")
+        self.assertEqual(figure["status"], "measured", figure)
+        self.assertTrue(figure["versions"]["sinter"].startswith("cpu ("), figure)
 
     def test_a_failure_says_why(self):
         self.assertEqual(self.sinter("sys.exit('no GPU | can be used')")["reason"], "no GPU / can be used")

@@ -168,7 +168,8 @@ class Rivals(unittest.TestCase):
         loop, half = torch_loop.run(self.loop("--dropout", "0", "--max_steps", "8", "--dtype", "fp16"))
         self.assertEqual((half["updates"], loop.scale.item()), (8, torch_loop.INITIAL_SCALE))
         self.assertAlmostEqual(half["loss"], exact["loss"], places=2)
-        loop, half = torch_loop.run(self.loop("--dropout", "0", "--max_steps", "8", "--dtype", "fp16", "--scale", str(2.0**22)))
+        loop, half = torch_loop.run(self.loop("--dropout", "0", "--max_steps", "8", "--dtype", "fp16",
+                                              "--scale", str(2.0**22)))
         skipped = 8 - half["updates"]
         self.assertGreater(skipped, 0)
         self.assertLess(skipped, 8)
@@ -183,9 +184,9 @@ class Rivals(unittest.TestCase):
         warmed, fresh = torch_loop.Loop(options), torch_loop.Loop(options)
         warmed.record(dict(zip(plan.keys, plan.hosts)))
         saved = warmed.saved()
-        for batch in warmed.batches.values():
-            batch.buffer.copy_(plan.hosts[plan.keys.index(next(k for k, b in warmed.batches.items() if b is batch))])
-            warmed.compute(batch)
+        for key, host in zip(plan.keys, plan.hosts):
+            warmed.batches[key].buffer.copy_(host)
+            warmed.compute(warmed.batches[key])
         self.assertEqual(len(saved), 6)
         warmed.restore(saved)
         for loop in (warmed, fresh):
