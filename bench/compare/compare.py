@@ -250,7 +250,8 @@ def print_gpu(session, record, here):
     else:
         place = "" if here else ", earlier runs (this machine has no such GPU)"
         print(f"\n# On {record.device}{place}\n\nDriver {record.driver}; {record.host}. "
-              "Sentences and weights are drawn; sentences are as long as SST-2's, or of full length.")
+              "Sentences and weights are drawn; sentences are as long as SST-2's, or of full length. "
+              "The goals are for an H200.")
         found = {name: version for figure in record.figures.values() for name, version in
                  figure.get("versions", {}).items()}
         if found:
