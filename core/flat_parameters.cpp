@@ -117,6 +117,16 @@ void FlatParameters::settle_gradients() {
   }
 }
 
+std::vector<bool> FlatParameters::stale_gradients() const {
+  std::vector<bool> stale;
+  for (const Segment& segment : segments_) stale.push_back(segment.tensor.ensure_meta().grad_stale);
+  return stale;
+}
+
+void FlatParameters::set_stale_gradients(const std::vector<bool>& stale) {
+  for (std::size_t i = 0; i < segments_.size(); ++i) segments_[i].tensor.ensure_meta().grad_stale = stale.at(i);
+}
+
 void FlatParameters::mark_written(const char* writer) {
   for (const Segment& segment : segments_) segment.tensor.storage()->mark_written(writer);
 }

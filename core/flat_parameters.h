@@ -54,6 +54,9 @@ class FlatParameters {
   void zero_grad();
   /// Writes zeros where no gradient came since zero_grad, so that the flat gradient is defined everywhere.
   void settle_gradients();
+  /// Which segments' gradients are old, and that being so again: what a replayed step leaves behind.
+  std::vector<bool> stale_gradients() const;
+  void set_stale_gradients(const std::vector<bool>& stale);
   /// Raises the version of every parameter: `writer` (a literal) changed values() in place.
   void mark_written(const char* writer);
 

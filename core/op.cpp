@@ -46,6 +46,7 @@ Tensors run_op(const OpRow& op, const void* attrs, Inputs inputs) {
   Tensors outputs;
   {
     const NoGradGuard guard;
+    const autograd::OpScope scope(op.name);
     outputs = op.forward(ctx, attrs, inputs);
   }
   if (recording) autograd::record(op, op.keep(attrs), inputs, ctx.saved_tensors(), outputs);

@@ -7,6 +7,7 @@
 
 #include "core/autograd/mode.h"
 #include "core/error.h"
+#include "core/ops/broadcast.h"
 #include "kernels/base/philox.h"
 
 namespace sinter {
@@ -37,8 +38,16 @@ void fill_by_fours(Tensor& tensor, std::uint64_t seed, std::uint32_t site, Fn&& 
 
 }  // namespace
 
+StepCounters::StepCounters(const Tensor& placed) : placed_(true), moved_{placed} {
+  check_dtype("StepCounters", "the counters", placed, Dtype::i32);
+  check_shape("StepCounters", "the counters", placed, {2});
+}
+
 const std::uint32_t* StepCounters::on(Device device) const {
-  if (device.is_cpu()) return values_;
+  if (placed_ && device != moved_.front().device())
+    fail(ErrorCode::usage, "the step's counters stand on ", moved_.front().device().str(), ", a dropout on ",
+         device.str(), " cannot read them");
+  if (device.is_cpu() && !placed_) return values_;
   const std::lock_guard guard(lock_);
   auto moved = std::find_if(moved_.begin(), moved_.end(), [&](const Tensor& x) { return x.device() == device; });
   if (moved == moved_.end()) {
@@ -53,6 +62,11 @@ const std::uint32_t* StepCounters::on(Device device) const {
 StepScope::StepScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample)
     : before_(t_step),
       state_{seed, global_step, first_sample, std::make_shared<const StepCounters>(global_step, first_sample)} {
+  t_step = &state_;
+}
+
+StepScope::StepScope(std::uint64_t seed, std::shared_ptr<const StepCounters> counters)
+    : before_(t_step), state_{seed, 0, 0, std::move(counters)} {
   t_step = &state_;
 }
 

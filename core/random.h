@@ -16,12 +16,15 @@ namespace sinter {
 class StepCounters {
  public:
   StepCounters(std::uint32_t global_step, std::uint32_t first_sample) : values_{global_step, first_sample} {}
+  /// Numbers that stand on a device already, i32 [2], and change there from step to step. Only for that device.
+  explicit StepCounters(const Tensor& placed);
 
   /// Two numbers in the memory of `device`, moved there at the first call: the step and the first sample.
   const std::uint32_t* on(Device device) const;
 
  private:
-  std::uint32_t values_[2];
+  std::uint32_t values_[2] = {};
+  bool placed_ = false;
   mutable std::mutex lock_;
   mutable std::vector<Tensor> moved_;   // i32 [2], one for each device that asked
 };
@@ -35,13 +38,15 @@ class StepCounters {
 class StepScope {
  public:
   StepScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample = 0);
+  /// The step and its first sample are what stands in `counters` when the kernels run.
+  StepScope(std::uint64_t seed, std::shared_ptr<const StepCounters> counters);
   ~StepScope();
   StepScope(const StepScope&) = delete;
   StepScope& operator=(const StepScope&) = delete;
 
   struct State {
     std::uint64_t seed = 0;
-    std::uint32_t global_step = 0;
+    std::uint32_t global_step = 0;    ///< these two are 0 where only the device knows them
     std::uint32_t first_sample = 0;
     std::shared_ptr<const StepCounters> counters;   ///< the two numbers where kernels read them
   };

@@ -7,7 +7,7 @@ namespace sinter {
 
 Storage::Storage(Device device, std::size_t bytes)
     : device_(device),
-      data_(static_cast<std::byte*>(Runtime::instance().allocator(device).allocate(bytes))),
+      data_(static_cast<std::byte*>(Runtime::instance().allocate(device, bytes))),
       bytes_(bytes) {}
 
 Storage::Storage(std::shared_ptr<Storage> parent, std::size_t offset, std::size_t bytes)
@@ -18,7 +18,7 @@ Storage::Storage(std::shared_ptr<Storage> parent, std::size_t offset, std::size_
 }
 
 Storage::~Storage() {
-  if (parent_ == nullptr) Runtime::instance().allocator(device_).deallocate(data_);
+  if (parent_ == nullptr) Runtime::instance().deallocate(device_, data_);
 }
 
 }  // namespace sinter

@@ -155,9 +155,12 @@ BertPooler::BertPooler(const BertConfig& config) : dense(config.hidden_size, con
 
 Tensor BertPooler::operator()(const Tensor& x, const Packing& packing) const {
   return run({x}, [&](Inputs in) {
-    const Tensor first = packing.offsets.narrow(0, 0, packing.sequences).to(Dtype::i64);
-    return tanh(dense(index_select(in[0], 0, first)));
+    return tanh(dense(index_select(in[0], 0, packing.on(in[0].device()).first)));
   });
+}
+
+Tensor BertInputs::per_item(const Tensor& total) const {
+  return item_factor.defined() ? total * item_factor : total * (1 / num_items_in_batch);
 }
 
 // --- From [B, S] to tokens and back -------------------------------------------------------------------------------
@@ -255,6 +258,15 @@ Tensor to_grid(const Tensor& x, const Rows& rows) {
 
 // --- Models -------------------------------------------------------------------------------------------------------
 
+void check_lengths(const std::vector<std::int64_t>& lengths, std::int64_t max_positions) {
+  for (std::size_t b = 0; b < lengths.size(); ++b) {
+    if (lengths[b] > max_positions)
+      fail(ErrorCode::usage, "a sequence has ", lengths[b], " tokens, the model has ", max_positions,
+           " positions; truncate with max_length = ", max_positions);
+    if (lengths[b] == 0) fail(ErrorCode::usage, "sequence ", b, " is empty; it needs at least one token to pool");
+  }
+}
+
 BertModel::BertModel(const BertConfig& config)
     : embeddings(config), encoder(config), pooler(config), max_positions_(config.max_position_embeddings) {
   register_module("embeddings", embeddings);
@@ -265,13 +277,11 @@ BertModel::BertModel(const BertConfig& config)
 BertModel::Result BertModel::operator()(const BertInputs& inputs) const {
   const Rows rows = inputs.packing != nullptr ? packed_rows(inputs) : padded_rows(inputs);
   const Packing& packing = *rows.packing;
-  if (packing.max_length > max_positions_)
-    fail(ErrorCode::usage, "a sequence has ", packing.max_length, " tokens, the model has ", max_positions_,
-         " positions; truncate with max_length = ", max_positions_);
   const std::vector<std::int32_t> offsets = packing.offsets.to_vector<std::int32_t>();
-  for (std::size_t b = 0; b + 1 < offsets.size(); ++b)
-    if (offsets[b] == offsets[b + 1])
-      fail(ErrorCode::usage, "sequence ", b, " is empty; it needs at least one token to pool");
+  std::vector<std::int64_t> lengths;
+  for (std::size_t b = 0; b < static_cast<std::size_t>(packing.sequences - packing.fillers); ++b)
+    lengths.push_back(offsets[b + 1] - offsets[b]);
+  check_lengths(lengths, max_positions_);
   Result result;
   result.packing = rows.packing;
   Tensors states;
@@ -282,6 +292,21 @@ BertModel::Result BertModel::operator()(const BertInputs& inputs) const {
   result.pooler_output = pooler(result.last_hidden_state, packing);
   for (const Tensor& state : states) result.hidden_states.push_back(to_grid(state, rows));
   return result;
+}
+
+namespace {
+
+/// HF's rule where the config names none.
+std::string problem_type(const BertConfig& config, Dtype labels) {
+  if (!config.problem_type.empty()) return config.problem_type;
+  if (config.num_labels == 1) return "regression";
+  return labels == Dtype::i64 ? "single_label_classification" : "multi_label_classification";
+}
+
+}  // namespace
+
+bool BertForSequenceClassification::classifies_one_label() const {
+  return problem_type(config, Dtype::i64) == "single_label_classification";
 }
 
 BertForSequenceClassification::BertForSequenceClassification(const BertConfig& model_config)
@@ -309,18 +334,13 @@ BertOutput BertForSequenceClassification::operator()(const BertInputs& inputs) c
 
 Tensor BertForSequenceClassification::loss(const Tensor& logits, const BertInputs& inputs) const {
   const Tensor& labels = inputs.labels;
-  std::string type = config.problem_type;
-  if (type.empty())  // HF's rule
-    type = config.num_labels == 1            ? "regression"
-           : labels.dtype() == Dtype::i64 ? "single_label_classification"
-                                          : "multi_label_classification";
+  const std::string type = problem_type(config, labels.dtype());
   const auto reduced = [&](const Tensor& losses) {
-    return inputs.num_items_in_batch > 0 ? sum(losses) * (1 / inputs.num_items_in_batch) : mean(losses);
+    return inputs.has_num_items() ? inputs.per_item(sum(losses)) : mean(losses);
   };
   if (type == "single_label_classification") {
-    const bool scaled = inputs.num_items_in_batch > 0;
-    const Tensor total = cross_entropy(logits, labels, {.reduction = scaled ? Reduction::sum : Reduction::mean});
-    return scaled ? total * (1 / inputs.num_items_in_batch) : total;
+    if (!inputs.has_num_items()) return cross_entropy(logits, labels);
+    return inputs.per_item(cross_entropy(logits, labels, {.reduction = Reduction::sum}));
   }
   const bool one_number = type == "regression" && config.num_labels == 1;
   const Tensor scores = one_number ? logits.reshape({-1}) : logits;

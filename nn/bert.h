@@ -29,7 +29,15 @@ struct BertInputs {
   Tensor labels;
   /// The loss is the sum over samples divided by this; 0: by the samples of this batch (the mean).
   double num_items_in_batch = 0;
+  /// 1 / num_items_in_batch as a scalar on the model's device and in the parameters' dtype, for a captured step, in
+  /// which it changes from batch to batch. Wins over num_items_in_batch.
+  Tensor item_factor;
   bool output_hidden_states = false;
+
+  /// True when one of the two says what the sum over samples is divided by.
+  bool has_num_items() const { return item_factor.defined() || num_items_in_batch > 0; }
+  /// `total`, a sum over samples, divided by it.
+  Tensor per_item(const Tensor& total) const;
 };
 
 struct BertOutput {
@@ -37,6 +45,9 @@ struct BertOutput {
   Tensor logits;                ///< [B, num_labels], in the dtype of the parameters
   Tensors hidden_states;        ///< num_hidden_layers + 1 of [B, S, H] (packed: [T, H]), dropped pads 0, when asked for
 };
+
+/// Throws a usage error for an empty sequence, which has no token to pool, and for one of more than `max_positions`.
+void check_lengths(const std::vector<std::int64_t>& lengths, std::int64_t max_positions);
 
 /// word + token type + position embeddings, LayerNorm, dropout.
 class BertEmbeddings : public Module {
@@ -151,6 +162,8 @@ class BertForSequenceClassification : public Module {
  public:
   explicit BertForSequenceClassification(const BertConfig& config);
   BertOutput operator()(const BertInputs& inputs) const;
+  /// True when integer labels are classes of a cross entropy (HF's rule for an empty config.problem_type).
+  bool classifies_one_label() const;
 
   BertConfig config;
   BertModel bert;

@@ -8,7 +8,7 @@
 #include "core/tensor.h"
 #include "data/collator.h"
 #include "data/dataset.h"
-#include "nn/module.h"
+#include "nn/bert.h"
 
 namespace sinter::train {
 
@@ -30,9 +30,12 @@ struct ModelOutput {
 /// micro-batches of b samples equal one of k * b.
 using ComputeLoss = std::function<ModelOutput(nn::Module& model, const LossInputs& inputs)>;
 
-/// The cross entropy of a BertForSequenceClassification. With `label_smoothing` e it is (1 - e) * -log p[label] plus e
-/// times the mean over the classes of -log p; samples with the label -100 count for nothing. Error(usage) for another
-/// module.
+/// The cross entropy of a BertForSequenceClassification for `arrays`, which say what it is divided by. With
+/// `label_smoothing` e it is (1 - e) * -log p[label] plus e times the mean over the classes of -log p; samples with the
+/// label -100 count for nothing.
+ModelOutput classification_loss(const nn::BertForSequenceClassification& model, nn::BertInputs arrays,
+                                double label_smoothing);
+/// The same for a batch. Error(usage) for another module.
 ModelOutput classification_loss(nn::Module& model, const LossInputs& inputs, double label_smoothing);
 
 /// How many samples of these rows count for the loss: those whose label is not -100, or all where there are no labels.

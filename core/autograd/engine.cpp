@@ -156,6 +156,7 @@ class Pass {
     {
       const GradModeGuard mode(options_.create_graph);
       const ModuleScope scope(node.module_path);
+      const OpScope op(node.op->name);
       Backward ctx(node, options_.create_graph);
       results = node.op->backward(ctx, node.attrs.get(), gradients);
     }

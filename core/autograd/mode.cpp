@@ -9,6 +9,7 @@ thread_local bool t_grad_enabled = true;
 thread_local bool t_second_order = false;
 thread_local bool t_anomaly = false;
 thread_local std::shared_ptr<const std::string> t_module;
+thread_local const char* t_op = "";
 
 }  // namespace
 
@@ -33,6 +34,10 @@ bool AnomalyGuard::active() { return t_anomaly; }
 ModuleScope::ModuleScope(std::shared_ptr<const std::string> path) : before_(std::exchange(t_module, std::move(path))) {}
 ModuleScope::~ModuleScope() { t_module = std::move(before_); }
 const std::shared_ptr<const std::string>& ModuleScope::current() { return t_module; }
+
+OpScope::OpScope(const char* name) : before_(std::exchange(t_op, name)) {}
+OpScope::~OpScope() { t_op = before_; }
+const char* OpScope::current() { return t_op; }
 
 }  // namespace autograd
 }  // namespace sinter

@@ -76,5 +76,20 @@ class ModuleScope {
   std::shared_ptr<const std::string> before_;
 };
 
+/// Names the op whose forward or backward runs, for messages.
+class OpScope {
+ public:
+  /// `name` is a literal.
+  explicit OpScope(const char* name);
+  ~OpScope();
+  OpScope(const OpScope&) = delete;
+  OpScope& operator=(const OpScope&) = delete;
+  /// "" outside any.
+  static const char* current();
+
+ private:
+  const char* before_;
+};
+
 }  // namespace autograd
 }  // namespace sinter

@@ -63,8 +63,18 @@ struct CrossEntropy {
   }
 };
 
-/// Counts the labels that are not ignored, on the CPU; one that is no class is a usage error.
-std::int64_t counted_labels(const Tensor& labels, std::int64_t classes, std::int64_t ignore_index) {
+/// The same count where the labels are, so that nobody waits for the device: a scalar of the losses' dtype.
+Tensor counted_on_device(const Tensor& labels, std::int64_t ignore_index, Dtype dtype) {
+  const NoGradGuard guard;
+  const Tensor ignored = Tensor::full({}, static_cast<double>(ignore_index), labels.options());
+  return sum(ne(labels, ignored)).to(dtype);
+}
+
+}  // namespace
+
+const OpRow cross_entropy_op = make_row<CrossEntropy>();
+
+std::int64_t check_labels(const Tensor& labels, std::int64_t classes, std::int64_t ignore_index) {
   const std::vector<std::int64_t> values = labels.to_vector<std::int64_t>();
   std::int64_t counted = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -77,17 +87,6 @@ std::int64_t counted_labels(const Tensor& labels, std::int64_t classes, std::int
   return counted;
 }
 
-/// The same count where the labels are, so that nobody waits for the device: a scalar of the losses' dtype.
-Tensor counted_on_device(const Tensor& labels, std::int64_t ignore_index, Dtype dtype) {
-  const NoGradGuard guard;
-  const Tensor ignored = Tensor::full({}, static_cast<double>(ignore_index), labels.options());
-  return sum(ne(labels, ignored)).to(dtype);
-}
-
-}  // namespace
-
-const OpRow cross_entropy_op = make_row<CrossEntropy>();
-
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options) {
   if (logits.rank() != 2) fail(ErrorCode::usage, "cross_entropy: logits are ", logits.shape(), ", they must be [N, C]");
   check_dtype("cross_entropy", "labels", labels, Dtype::i64);
@@ -95,7 +94,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
   if (!(options.label_smoothing >= 0 && options.label_smoothing <= 1))
     fail(ErrorCode::usage, "cross_entropy: label_smoothing is ", options.label_smoothing, ", it must lie in [0, 1]");
   const bool on_host = labels.device().is_cpu();
-  const std::int64_t counted = on_host ? counted_labels(labels, logits.size(1), options.ignore_index) : 0;
+  const std::int64_t counted = on_host ? check_labels(labels, logits.size(1), options.ignore_index) : 0;
   const CrossEntropy::Attrs attrs{upload({&labels, 1}, logits.device())[0], options.ignore_index,
                                   options.label_smoothing};
   const Tensor losses = run_op1(cross_entropy_op, attrs, {logits});

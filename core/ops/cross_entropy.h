@@ -22,4 +22,8 @@ struct CrossEntropyOptions {
 /// error of the device; a label_smoothing outside [0, 1] is a usage error. Losses of f16 and bf16 logits are f32.
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
 
+/// Counts the labels (i64, on the CPU) that are not `ignore_index`. One of them that is outside [0, classes) is a usage
+/// error that names it.
+std::int64_t check_labels(const Tensor& labels, std::int64_t classes, std::int64_t ignore_index = -100);
+
 }  // namespace sinter

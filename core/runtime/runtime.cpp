@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/runtime/backend_library.h"
 #include "core/runtime/kernel_error.h"
+#include "core/runtime/step_recorder.h"
 #include "core/runtime/uploader.h"
 
 namespace sinter {
@@ -28,6 +29,7 @@ struct Runtime::Context {
   std::unique_ptr<CachingAllocator> allocator;
   std::unique_ptr<StagingBuffer> staging;   // of small copies from the host into memory that kernels use
   std::unique_ptr<Uploader> uploader;
+  std::atomic<std::uint64_t> launches{0}, graph_launches{0}, waits{0};
 
   Context(Device which, const kernels::BackendModule& module) : device(which), backend(&module) {
     find_entries();
@@ -129,11 +131,30 @@ kernels::Stream Runtime::stream(Device device) { return device.is_cpu() ? pool_-
 
 CachingAllocator& Runtime::allocator(Device device) { return *context(device).allocator; }
 
+void* Runtime::allocate(Device device, std::size_t bytes) {
+  if (StepRecorder* const recorder = StepRecorder::active(device)) return recorder->allocate(bytes);
+  return allocator(device).allocate(bytes);
+}
+
+void Runtime::deallocate(Device device, void* memory) {
+  if (StepRecorder* const recorder = StepRecorder::active(device)) return recorder->deallocate(memory);
+  allocator(device).deallocate(memory);
+}
+
+void Runtime::refuse_in_capture(Device device, const char* what) const {
+  const StepRecorder* const recorder = StepRecorder::active(device);
+  if (recorder != nullptr && recorder->capturing()) recorder->refuse(what);
+}
+
 void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size_t bytes) {
   if (bytes == 0) return;
   if (to.is_cpu() && from.is_cpu()) {
     std::memcpy(dst, src, bytes);
     return;
+  }
+  if (from != to) {
+    refuse_in_capture(to, "take memory from elsewhere");
+    refuse_in_capture(from, "give memory elsewhere");
   }
   Context &target = context(to), &source = context(from);
   const HostBytes piece{static_cast<const std::byte*>(src), bytes};
@@ -152,6 +173,7 @@ void Runtime::copy(Device to, void* dst, Device from, const void* src, std::size
 
 std::vector<std::shared_ptr<Storage>> Runtime::upload(Device device, std::span<const HostBytes> pieces) {
   std::vector<std::shared_ptr<Storage>> made;
+  refuse_in_capture(device, "take memory from the host");
   if (!device.is_cpu() && Uploader::takes(pieces)) {
     require(context(device).uploader->upload(pieces, &made), "upload", device);
     return made;
@@ -183,8 +205,23 @@ void Runtime::copy_between(Context& to, void* dst, Context& from, const void* sr
 
 void Runtime::synchronize(Device device) {
   if (device.is_cpu()) return;
-  const Context& used = context(device);
+  refuse_in_capture(device, "wait for the device");
+  Context& used = context(device);
+  used.waits.fetch_add(1, std::memory_order_relaxed);
   require(used.api().synchronize(device.index(), used.stream), "waiting for the device", device);
+}
+
+void Runtime::launch_graph(Device device, kernels::Graph graph) {
+  Context& used = context(device);
+  used.graph_launches.fetch_add(1, std::memory_order_relaxed);
+  require(used.api().make_current(device.index()), "launching a step", device);
+  require(used.api().launch_graph(device.index(), graph, used.stream), "launching a step", device);
+}
+
+RuntimeCounters Runtime::counters(Device device) const {
+  const Context& used = context(device);
+  return {used.launches.load(std::memory_order_relaxed), used.graph_launches.load(std::memory_order_relaxed),
+          used.waits.load(std::memory_order_relaxed)};
 }
 
 void Runtime::set_num_threads(int threads) {
@@ -202,14 +239,17 @@ void Runtime::set_cpu_isa(kernels::CpuIsa isa) {
 }
 
 void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, const void* params, const char* op) {
-  const Context& used = context(device);
+  Context& used = context(device);
   const kernels::KernelEntry& row = used.entry(id);
   if (row.params_size != size)
     fail(ErrorCode::internal, kernels::name(id), ": params of ", size, " bytes, not ", row.params_size);
   kernels::Status status = row.supports(params);
   if (status.ok()) {
     const kernels::FlushDenormals flush;
-    if (!device.is_cpu()) status = used.api().make_current(device.index());
+    if (!device.is_cpu()) {
+      used.launches.fetch_add(1, std::memory_order_relaxed);
+      status = used.api().make_current(device.index());
+    }
     if (status.ok()) status = row.variants[row.select(params)].run(params, stream(device));
   }
   if (!status.ok()) fail(error_code(status.code), op, ": ", status.what, " (", device.str(), ")");

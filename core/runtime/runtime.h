@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +16,13 @@
 #include "kernels/base/kernel.h"
 
 namespace sinter {
+
+/// What the host asked of a device.
+struct RuntimeCounters {
+  std::uint64_t launches = 0;        ///< of kernels, one by one
+  std::uint64_t graph_launches = 0;
+  std::uint64_t waits = 0;           ///< times that the host waited for all that was in the stream
+};
 
 /// The CPU is always there. The backend of another device is loaded when that is first asked for (libsinter_cuda.so,
 /// libsinter_simt.so beside the program); a device gets its allocator and its stream at first use. Everything that core
@@ -34,6 +42,9 @@ class Runtime {
   const kernels::BackendModule& backend(Device device) const;
   kernels::Stream stream(Device device);
   CachingAllocator& allocator(Device device);
+  /// Memory for a tensor, from the device's allocator; where the calling thread captures a step, from its arena.
+  void* allocate(Device device, std::size_t bytes);
+  void deallocate(Device device, void* memory);
 
   /// Copies bytes from memory of one device to memory of another (or the same), after all work that was launched on
   /// either. Host memory may be changed as soon as the call returns, and holds the bytes then.
@@ -45,6 +56,10 @@ class Runtime {
   /// Waits until everything that was launched on `device` has ended. Error(device) with the device's words where a
   /// kernel failed.
   void synchronize(Device device);
+  /// Puts a recorded step into the device's stream (core/runtime/step_arena.h).
+  void launch_graph(Device device, kernels::Graph graph);
+  /// Of a device that is not the CPU, since it was first used.
+  RuntimeCounters counters(Device device) const;
 
   /// Threads of CPU kernels, at least 1. Not while kernels run. Results do not depend on it.
   void set_num_threads(int threads);
@@ -74,6 +89,7 @@ class Runtime {
   std::size_t workspace(Device device, kernels::KernelId id, const void* params) const;
   Context& context(Device device) const;
   Library& library(DeviceType type) const;
+  void refuse_in_capture(Device device, const char* what) const;
   void copy_between(Context& to, void* dst, Context& from, const void* src, std::size_t bytes);
 
   std::unique_ptr<Context> cpu_;

@@ -21,6 +21,29 @@ TEST(Packing, OfLengths) {
   EXPECT_FALSE(packing->key_mask.defined());
 }
 
+TEST(Packing, FillersAreOfNoSample) {
+  const auto packing = Packing::packed({2, 3, 4, 0}, 2);
+  EXPECT_EQ(packing->sequences, 4);
+  EXPECT_EQ(packing->fillers, 2);
+  EXPECT_EQ(packing->tokens, 9);
+  EXPECT_EQ(packing->first.to_vector<std::int64_t>(), (std::vector<std::int64_t>{0, 2}));
+  EXPECT_EQ(Packing::packed({2, 0, 3})->first.to_vector<std::int64_t>(), (std::vector<std::int64_t>{0, 2, 2}));
+  expect_usage_error([] { Packing::packed({1, 2}, 3); }, "a batch of 2 sequences cannot have 3 fillers");
+}
+
+TEST(Packing, PlacedTensorsAreReadWhereTheyStand) {
+  const auto like = Packing::packed({2, 3});
+  const Tensor offsets = like->offsets.clone(), sample = like->sample.clone(), position = like->position.clone();
+  const Tensor first = like->first.clone();
+  const auto packing = Packing::placed(*like, offsets, sample, position, first, 8);
+  EXPECT_EQ(packing->max_length, 8);
+  EXPECT_EQ(packing->tokens, 5);
+  expect_usage_error([&] { Packing::placed(*like, sample, sample, position, first, 8); },
+                     "Packing::placed: offsets is [5], it must be [3]");
+  expect_usage_error([&] { Packing::placed(*like, offsets, sample, position, first, 2); },
+                     "a sequence has 3 tokens, more than 2");
+}
+
 TEST(Packing, OfNothing) {
   const auto packing = Packing::packed({});
   EXPECT_EQ(packing->tokens, 0);
