@@ -19,6 +19,7 @@
 #include "kernels/layer_norm.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
+#include "kernels/update.h"
 
 namespace sinter::bench {
 
@@ -442,6 +443,32 @@ void add_optimizer(std::vector<MakeCase>& all, std::int64_t n) {
   });
 }
 
+/// What decides an update: launches more than work.
+void add_update(std::vector<MakeCase>& all) {
+  static const std::vector<UpdateState> state(1);
+  all.push_back([] {
+    auto c = make<AccumulateLoss>("", {.dtype = Dtype::f32});
+    c->normal(c->params.loss, Dtype::f32, 1);
+    c->repeated(c->params.state, 1, state);
+    return done(std::move(c));
+  });
+  all.push_back([] {
+    const std::vector<double> lr(1000, 2e-5), norm = {4};
+    const std::vector<std::int32_t> finite = {0};
+    const std::vector<UpdateGroup> groups = {{1, 0.01}, {1, 0}};
+    auto c = make<PrepareUpdate>("2 groups", {.record_count = 1000, .max_norm = 1, .lr_count = 1000, .group_count = 2,
+                                              .scales_loss = true});
+    c->repeated(c->params.state, 1, state);
+    c->repeated(c->params.records, 1000, std::vector<UpdateRecord>(1));
+    c->values(c->params.squared_norm, norm);
+    c->values(c->params.nonfinite, finite);
+    c->values(c->params.lr, lr);
+    c->values(c->params.groups, groups);
+    c->repeated(c->params.coefficients, 2, std::vector<AdamWCoefficients>(1));
+    return done(std::move(c));
+  });
+}
+
 }  // namespace
 
 std::vector<MakeCase> kernel_cases(const Sizes& s) {
@@ -468,6 +495,7 @@ std::vector<MakeCase> kernel_cases(const Sizes& s) {
   add_losses(all, 16, 2);
   add_losses(all, s.small_tokens, s.vocab);
   add_optimizer(all, s.parameters);
+  add_update(all);
   return all;
 }
 

@@ -20,6 +20,7 @@ const char* name(KernelId id) {
       "attention", "attention_backward",
       "cross_entropy", "cross_entropy_backward",
       "squared_norm", "adamw",
+      "accumulate_loss", "prepare_update",
   };
   static_assert(sizeof(names) / sizeof(names[0]) == kKernelCount, "one name for each KernelId");
   return names[static_cast<int>(id)];

@@ -25,6 +25,7 @@ enum class KernelId : std::uint16_t {
   attention, attention_backward,
   cross_entropy, cross_entropy_backward,
   squared_norm, adamw,
+  accumulate_loss, prepare_update,
   count_
 };
 

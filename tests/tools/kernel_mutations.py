@@ -7,6 +7,7 @@ PLACES = {
     ("copy", "copy_units"): ("i >= walk.count", "i > walk.count"),
     ("elementwise", "each_element"): ("first + k * kThreads >= count", "first + k * kThreads > count"),
     ("adamw", "adamw_step"): ("i < count", "i <= count"),
+    ("update", "accumulate_loss"): ("load(loss)", "load(loss + 1)"),
     # The loops' own bounds are no good places: a trip more finds nothing to do, or fetches a tile that nobody reads.
     ("gather", "gather_vectors"): ("k + kGathered > total", "k + kGathered > total + 1"),
     ("gemm", "multiply_fragments"): ("stages[s % kStages]", "stages[(s + 1) % kStages]"),
