@@ -24,11 +24,30 @@ AdamWOptions checked(const AdamWOptions& options) {
 AdamW::AdamW(std::vector<ParameterGroup> groups, AdamWOptions options)
     : Optimizer("AdamW", options.lr, {"exp_avg", "exp_avg_sq"}, std::move(groups)), options_(checked(options)) {}
 
-void AdamW::update(double clip_coefficient) {
+std::vector<kernels::AdamWGroup> AdamW::kernel_groups() const {
   std::vector<kernels::AdamWGroup> groups;
+  for (const GroupRange& range : group_ranges()) groups.push_back({range.begin, range.end});
+  return groups;
+}
+
+kernels::AdamW AdamW::kernel(const std::vector<kernels::AdamWGroup>& groups) {
+  return {
+      .dtype = flat_.values().dtype(),
+      .groups = groups.data(),
+      .group_count = static_cast<int>(groups.size()),
+      .beta1 = options_.beta1,
+      .beta2 = options_.beta2,
+      .eps = options_.eps,
+      .grad = flat_.gradients().data(),
+      .param = flat_.values().data(),
+      .exp_avg = flat_.state("exp_avg").data(),
+      .exp_avg_sq = flat_.state("exp_avg_sq").data(),
+  };
+}
+
+void AdamW::update(double clip_coefficient) {
   std::vector<double> changing;   // the coefficients of each group and the clip coefficient: one upload
   for (const GroupRange& range : group_ranges()) {
-    groups.push_back({range.begin, range.end});
     const kernels::AdamWCoefficients of_group =
         kernels::coefficients(range.lr, range.weight_decay, options_.beta1, options_.beta2, steps_);
     changing.insert(changing.end(), {of_group.decay, of_group.step_size, of_group.inverse_root});
@@ -37,20 +56,10 @@ void AdamW::update(double clip_coefficient) {
   const Device device = flat_.values().device();
   const Tensor host = Tensor::from(changing, {static_cast<std::int64_t>(changing.size())});
   const Tensor there = upload({&host, 1}, device).front();
-  const kernels::AdamW params{
-      .dtype = flat_.values().dtype(),
-      .groups = groups.data(),
-      .group_count = static_cast<int>(groups.size()),
-      .beta1 = options_.beta1,
-      .beta2 = options_.beta2,
-      .eps = options_.eps,
-      .coefficients = reinterpret_cast<const kernels::AdamWCoefficients*>(there.data<double>()),
-      .clip = there.data<double>() + changing.size() - 1,
-      .grad = flat_.gradients().data(),
-      .param = flat_.values().data(),
-      .exp_avg = flat_.state("exp_avg").data(),
-      .exp_avg_sq = flat_.state("exp_avg_sq").data(),
-  };
+  const std::vector<kernels::AdamWGroup> groups = kernel_groups();
+  kernels::AdamW params = kernel(groups);
+  params.coefficients = reinterpret_cast<const kernels::AdamWCoefficients*>(there.data<double>());
+  params.clip = there.data<double>() + changing.size() - 1;
   Runtime::instance().launch(device, params, "adamw");
 }
 

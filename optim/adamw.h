@@ -5,6 +5,11 @@
 
 #include "optim/optimizer.h"
 
+namespace sinter::kernels {
+struct AdamW;
+struct AdamWGroup;
+}  // namespace sinter::kernels
+
 namespace sinter::optim {
 
 struct AdamWOptions {
@@ -21,7 +26,11 @@ class AdamW final : public Optimizer {
   AdamW(std::vector<ParameterGroup> groups, AdamWOptions options);
 
  private:
+  friend class QueuedUpdate;   // the same kernel, with numbers that the device computes
   void update(double clip_coefficient) override;
+  std::vector<kernels::AdamWGroup> kernel_groups() const;
+  /// The kernel over `groups`, which must stay where they are; without coefficients and clip.
+  kernels::AdamW kernel(const std::vector<kernels::AdamWGroup>& groups);
 
   AdamWOptions options_;
 };

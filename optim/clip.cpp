@@ -1,12 +1,11 @@
 #include "optim/clip.h"
 
-#include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "core/error.h"
 #include "core/runtime/runtime.h"
-#include "kernels/adamw.h"
+#include "kernels/update.h"
 
 namespace sinter::optim {
 
@@ -28,12 +27,8 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm, double scal
   const std::vector<double> found = results.to_vector<double>();
   std::int32_t nonfinite = 0;
   std::memcpy(&nonfinite, &found[1], sizeof nonfinite);
-  GradNorm result;
-  result.norm = std::sqrt(found[0]) / scale;
-  const double wanted = max_norm / (result.norm + 1e-6);
-  result.coefficient = (wanted < 1 || std::isnan(wanted) ? wanted : 1) / scale;
-  result.nonfinite = nonfinite != 0;
-  return result;
+  const kernels::ClippedNorm clipped = kernels::clipped_norm(found[0], max_norm, scale);
+  return {clipped.norm, clipped.coefficient, nonfinite != 0};
 }
 
 }  // namespace sinter::optim

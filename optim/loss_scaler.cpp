@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "kernels/update.h"
 
 namespace sinter::optim {
 namespace {
@@ -26,23 +27,17 @@ LossScalerOptions checked(const LossScalerOptions& options) {
 
 }  // namespace
 
+kernels::LossScaleRules loss_scale_rules(const LossScalerOptions& options) {
+  checked(options);
+  return {options.growth_factor, options.backoff_factor, options.growth_interval, options.min_scale};
+}
+
 LossScaler::LossScaler(LossScalerOptions options) : options_(checked(options)), scale_(options.init_scale) {}
 
 void LossScaler::update(bool found_inf) {
-  if (found_inf) {
-    const double lower = scale_ * options_.backoff_factor;
-    if (lower < options_.min_scale)
-      fail(ErrorCode::diverged, "the gradients are not finite at a loss scale of ", scale_,
-           ", which may not fall below ", options_.min_scale,
-           ": lower learning_rate, look at the data, or train with bf16");
-    scale_ = lower;
-    growth_tracker_ = 0;
-    return;
-  }
-  if (++growth_tracker_ < options_.growth_interval) return;
-  growth_tracker_ = 0;
-  const double higher = scale_ * options_.growth_factor;
-  if (std::isfinite(static_cast<float>(higher))) scale_ = higher;
+  if (!kernels::update_loss_scale(loss_scale_rules(options_), found_inf, scale_, growth_tracker_))
+    fail(ErrorCode::diverged, "the gradients are not finite at a loss scale of ", scale_, ", which may not fall below ",
+         options_.min_scale, ": lower learning_rate, look at the data, or train with bf16");
 }
 
 Json LossScaler::state() const { return Json::object({{"scale", scale_}, {"growth_tracker", growth_tracker_}}); }

@@ -5,6 +5,10 @@
 
 #include "core/io/json.h"
 
+namespace sinter::kernels {
+struct LossScaleRules;
+}
+
 namespace sinter::optim {
 
 /// torch.amp.GradScaler's defaults.
@@ -16,8 +20,11 @@ struct LossScalerOptions {
   double min_scale = 1;                  ///< torch has none: its scale falls to 0 and every later update is lost
 };
 
-/// A dynamic loss scale: an update whose gradients hold inf or NaN is skipped and the scale multiplied by
-/// backoff_factor; after growth_interval clean updates in a row it is multiplied by growth_factor, unless that is
+/// What kernels take of the options (kernels/update.h). Error(usage) as LossScaler.
+kernels::LossScaleRules loss_scale_rules(const LossScalerOptions& options);
+
+/// A dynamic loss scale kept by the host: an update whose gradients hold inf or NaN is skipped and the scale multiplied
+/// by backoff_factor; after growth_interval clean updates in a row it is multiplied by growth_factor, unless that is
 /// beyond f32. Source: Micikevicius et al., "Mixed precision training", ICLR 2018; the rules are torch's.
 class LossScaler {
  public:

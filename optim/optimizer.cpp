@@ -44,10 +44,17 @@ std::vector<Optimizer::GroupRange> Optimizer::group_ranges() const {
   return ranges;
 }
 
+void Optimizer::check_drained(const char* what) const {
+  if (undrained_ > 0)
+    fail(ErrorCode::usage, what, ": ", undrained_, undrained_ == 1 ? " update" : " updates",
+         " of a QueuedUpdate ", undrained_ == 1 ? "was" : "were", " not drained; call its drain() before");
+}
+
 void Optimizer::step(double clip_coefficient) {
   if (!std::isfinite(clip_coefficient))
     fail(ErrorCode::usage, name_, "::step: the clip coefficient is ", clip_coefficient,
          ", it must be finite; the gradients hold inf or NaN (GradNorm::nonfinite), and the weights are untouched");
+  check_drained((std::string(name_) + "::step").c_str());
   const NoGradGuard guard;
   flat_.settle_gradients();
   ++steps_;
@@ -64,6 +71,7 @@ std::vector<std::pair<std::string, Tensor>> Optimizer::state_tensors() {
 }
 
 void Optimizer::load_state(const std::function<Tensor(const std::string&)>& read, std::int64_t steps) {
+  check_drained((std::string(name_) + "::load_state").c_str());
   for (auto& [name, target] : state_tensors()) {
     const Tensor source = read(name);
     if (source.shape() != target.shape() || source.dtype() != target.dtype())

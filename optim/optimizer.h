@@ -29,11 +29,12 @@ class Optimizer {
   void zero_grad() { flat_.zero_grad(); }
   /// One update with the gradients times `clip_coefficient` (see optim/clip.h); a coefficient that is not finite is an
   /// Error(usage), and nothing is written. Parameters that got no gradient count as having a gradient of zero.
+  /// Error(usage) also while updates of a QueuedUpdate (optim/queued_update.h) were not drained; so with load_state().
   void step(double clip_coefficient = 1);
 
   void set_lr(double lr) { lr_ = lr; }
   double lr() const { return lr_; }
-  /// Updates done.
+  /// Updates done; those of a QueuedUpdate since they were drained.
   std::int64_t steps() const { return steps_; }
   FlatParameters& parameters() { return flat_; }
 
@@ -55,6 +56,8 @@ class Optimizer {
   std::vector<GroupRange> group_ranges() const;
   /// Writes flat_.values(). steps() counts this update already, and every gradient is whole.
   virtual void update(double clip_coefficient) = 0;
+  /// Error(usage) that names `what` while steps_ is behind the device.
+  void check_drained(const char* what) const;
 
   const char* name_;
   double lr_;
@@ -62,6 +65,7 @@ class Optimizer {
   std::vector<std::pair<double, double>> group_factors_;   // weight decay, lr scale
   FlatParameters flat_;
   std::int64_t steps_ = 0;
+  std::int64_t undrained_ = 0;   // updates of a QueuedUpdate that steps_ does not count yet
 };
 
 }  // namespace sinter::optim
