@@ -32,6 +32,8 @@ class LossScaler {
   explicit LossScaler(LossScalerOptions options = {});
 
   double scale() const { return scale_; }
+  std::int64_t growth_tracker() const { return growth_tracker_; }
+  const LossScalerOptions& options() const { return options_; }
   /// Takes note of one update; `found_inf`: its gradients were not finite, and it is skipped. Error(diverged) when the
   /// scale would fall below min_scale.
   void update(bool found_inf);

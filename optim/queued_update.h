@@ -58,6 +58,8 @@ class QueuedUpdate {
 
   /// True when record_count updates wait for drain().
   bool is_full() const;
+  /// How many may wait: record_count.
+  std::int64_t capacity() const { return prepare_.record_count; }
   /// Waits for the device and gives the records of the updates since the last drain, in their order. Error(usage) when
   /// the device did more updates than there is room for (replays that were not counted).
   std::vector<kernels::UpdateRecord> drain();

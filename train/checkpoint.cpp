@@ -79,6 +79,7 @@ constexpr std::string_view kCosmetic[] = {"output_dir",
                                           "use_cpu",
                                           "fp16_full_eval",
                                           "bf16_full_eval",
+                                          "cuda_graphs",
                                           "device"};   // computed_on says more
 
 /// Whose bits a run has: the backend with its libraries, and for a GPU its name.

@@ -12,6 +12,7 @@ namespace sinter::train {
 class PrinterCallback final : public TrainerCallback {
  public:
   void on_log(CallbackContext& run) override;
+  bool looks_inside_steps() const override { return false; }
 };
 
 /// The same above a progress bar. The Trainer's without disable_tqdm.
@@ -21,6 +22,7 @@ class ProgressCallback final : public TrainerCallback {
   void on_step_end(CallbackContext& run) override;
   void on_log(CallbackContext& run) override;
   void on_train_end(CallbackContext& run) override;
+  bool looks_inside_steps() const override { return false; }
 
  private:
   std::unique_ptr<Progress> progress_;

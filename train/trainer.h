@@ -16,6 +16,7 @@
 #include "optim/optimizer.h"
 #include "train/loss.h"
 #include "train/metrics.h"
+#include "train/step_runner.h"
 #include "train/train_plan.h"
 #include "train/trainer_callback.h"
 #include "train/trainer_state.h"
@@ -54,6 +55,12 @@ struct Optimizers {
 /// shorter); its loss is the sum over the samples of the whole group divided by their number, so that k micro-batches
 /// of b samples equal one batch of k * b. Masks of dropout and the order of the data are functions of (seed, step) and
 /// (data_seed, epoch): a run that was resumed ends with the same bits as one that never stopped.
+///
+/// On a CUDA device an update is decided there (optim/queued_update.h), and a step is captured as a graph for each size
+/// of batch and replayed (step_runner.h): the host waits when it logs, evaluates or saves, and learns then of losses,
+/// norms and skipped updates; an update that ends the run is known at the next of these, and changes no weight. A
+/// compute_loss, an optimizer of one's own, a callback that looks inside steps or a hook keep the host beside every
+/// step, which a line says.
 ///
 /// The model is moved to args.device. Batches come from the CPU, where the model's ops take indices and labels from; a
 /// compute_loss that makes tensors of its own moves them where they meet the model's. Every device draws the same
@@ -137,15 +144,30 @@ class Trainer {
   void run_epoch(Run& run);
   void end_epoch(Run& run);
 
+  /// Lets the device decide and count every update, so that the host does not wait: where it is a CUDA device and
+  /// nobody looks inside a step. Says why not.
+  void queue_steps(Run& run);
+  std::vector<double> next_learning_rates(const Run& run) const;
+  void tell_device(Run& run);
+  std::string why_one_by_one(const Run& run) const;
   TrainOutput finish(Run& run);
   void load_best_model();
 
   // training_step.cpp
   double learning_rate(const Run& run) const;
   void run_update(Run& run);
-  void apply_update(Run& run, double loss);
-  void update_scale(Run& run, bool finite);
-  void skip_update(Run& run, double loss);
+  /// Forward and backward of one micro-batch; its loss.
+  double run_micro_step(Run& run, const data::CollatedBatch& batch, std::span<const std::int64_t> rows,
+                        const MicroStep& place);
+  /// Clips and takes the optimizer's step, unless loss or gradients are not finite.
+  kernels::UpdateRecord apply_update(Run& run, double loss);
+  /// Takes note of all updates that the device has done meanwhile; waits for it.
+  void settle(Run& run);
+  /// Takes note of update number `step`. Error(diverged) where it ends the run.
+  void account(Run& run, const kernels::UpdateRecord& record, std::int64_t step);
+  void account_skipped(Run& run, const kernels::UpdateRecord& record, std::int64_t step);
+  void update_scale(Run& run, const kernels::UpdateRecord& record, std::int64_t step);
+  std::string where_nonfinite(Run& run, std::int64_t step) const;
   void count_update(Run& run, std::int64_t end);
   enum class After { step, epoch };
   void log_evaluate_save(Run& run, After after);

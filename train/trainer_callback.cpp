@@ -44,6 +44,10 @@ bool CallbackHandler::remove(const TrainerCallback& callback) {
   return true;
 }
 
+bool CallbackHandler::any_looks_inside_steps() const {
+  return std::any_of(callbacks_.begin(), callbacks_.end(), [](const Pointer& c) { return c->looks_inside_steps(); });
+}
+
 void CallbackHandler::call(Event event, CallbackContext& context) const {
   TrainerControl& control = context.control;
   if (event == &TrainerCallback::on_train_begin) control.should_training_stop = false;

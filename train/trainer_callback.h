@@ -64,6 +64,11 @@ class TrainerCallback {
   virtual void on_log(CallbackContext&) {}
   virtual void on_prediction_step(CallbackContext&) {}
 
+  /// Whether the callback reads or writes weights, gradients or optimizer state in events within an update: step_begin,
+  /// substep_end, pre_optimizer_step, optimizer_step, step_end. Where one does, all of them are up to date after every
+  /// update, which is slower, and the Trainer says so once; else they are up to date in all other events.
+  virtual bool looks_inside_steps() const { return true; }
+
   /// Stateful callbacks: the name under which the state stands in trainer_state.json's stateful_callbacks, empty for
   /// others; HF's form of the state, {"args": {...}, "attributes": {...}}; and taking it back. Several of one name
   /// stand in their order.
@@ -94,6 +99,7 @@ class CallbackHandler {
     return nullptr;
   }
   const std::vector<Pointer>& all() const { return callbacks_; }
+  bool any_looks_inside_steps() const;
 
   /// Clears the flags of TrainerControl that this event ends, and calls every callback.
   void call(Event event, CallbackContext& context) const;
@@ -112,6 +118,7 @@ class DefaultFlowCallback final : public TrainerCallback {
  public:
   void on_step_end(CallbackContext& run) override;
   void on_epoch_end(CallbackContext& run) override;
+  bool looks_inside_steps() const override { return false; }
 };
 
 /// Ends the run when metric_for_best_model has not improved for `patience` evaluations in a row. An improvement exceeds
@@ -126,6 +133,7 @@ class EarlyStoppingCallback final : public TrainerCallback {
   /// Error(usage) that lists the metrics when metric_for_best_model is not among them; HF only warns and never stops.
   void on_evaluate(CallbackContext& run) override;
 
+  bool looks_inside_steps() const override { return false; }
   std::string state_name() const override { return "EarlyStoppingCallback"; }
   Json state() const override;
   void load_state(const Json& state) override;

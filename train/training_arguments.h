@@ -88,6 +88,9 @@ struct TrainingArguments {
   bool fp16 = false, bf16 = false;
   /// evaluate() and predict() outside train() compute in 16 bits as with fp16 or bf16, however the model was trained.
   bool fp16_full_eval = false, bf16_full_eval = false;
+  /// Not HF's: on CUDA devices the steps of each size of batch are captured as a graph and replayed
+  /// (train/step_runner.h). False: every kernel is launched; the same bits.
+  bool cuda_graphs = true;
   bool gradient_checkpointing = false;     ///< refused: BertLayer does not recompute yet
 
   /// Error(usage) that names the field, its value and the rule it breaks; Error(unsupported) for what sinter does not.

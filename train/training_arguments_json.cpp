@@ -74,6 +74,7 @@ void for_each_field(Arguments& a, Visit&& visit) {
   visit("bf16", a.bf16);
   visit("fp16_full_eval", a.fp16_full_eval);
   visit("bf16_full_eval", a.bf16_full_eval);
+  visit("cuda_graphs", a.cuda_graphs);
   visit("gradient_checkpointing", a.gradient_checkpointing);
 }
 

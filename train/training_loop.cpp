@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/autograd/mode.h"
+#include "core/autograd/node.h"
 #include "core/error.h"
 #include "core/io/files.h"
 #include "core/io/staged_folder.h"
@@ -19,6 +20,11 @@ namespace sinter::train {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// Updates that the device may be behind the host.
+constexpr std::int64_t kMostQueued = 1024;
+/// Learning rates that it knows beforehand.
+constexpr std::int64_t kToldRates = 64 * kMostQueued;
 
 double rounded(double value, int digits) {
   const double scale = std::pow(10.0, digits);
@@ -198,6 +204,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     callbacks_.load_states(callback_states);
     control_.should_training_stop = stopped;
   }
+  queue_steps(run);
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
@@ -251,7 +258,68 @@ void Trainer::end_epoch(Run& run) {
   log_evaluate_save(run, After::epoch);
 }
 
+/// Why the host has to wait for every step on a CUDA device; "" where it need not.
+std::string Trainer::why_one_by_one(const Run& run) const {
+  if (parts_.compute_loss) return "compute_loss is given";
+  if (parts_.optimizers.optimizer != nullptr) return "an optimizer is given";
+  if (dynamic_cast<const optim::AdamW*>(run.optimizer.get()) == nullptr) return "optim is " + parts_.args.optim;
+  if (callbacks_.any_looks_inside_steps())
+    return "a callback looks inside steps (TrainerCallback::looks_inside_steps)";
+  for (const auto& [path, module] : parts_.model->named_modules())
+    if (module->has_hooks()) return "the module \"" + path + "\" has a hook";
+  for (const Parameter& parameter : parts_.model->named_parameters())
+    if (parameter.tensor.ensure_meta().leaf_hooks.size() > 0) return "the parameter " + parameter.name + " has a hook";
+  return "";
+}
+
+void Trainer::queue_steps(Run& run) {
+  const TrainingArguments& args = parts_.args;
+  if (!Device::parse(args.device).is_cuda()) return;
+  if (const std::string why = why_one_by_one(run); !why.empty())
+    return log_info("every step waits for the device, and is not captured as a graph: " + why);
+  auto& optimizer = dynamic_cast<optim::AdamW&>(*run.optimizer);
+  optim::QueuedUpdateOptions options{.max_grad_norm = args.max_grad_norm,
+                                     .lr = next_learning_rates(run),
+                                     .max_nonfinite_in_a_row = most_nonfinite_in_a_row(args),
+                                     .record_count = kMostQueued};
+  if (run.scaler) options.loss_scaler = run.scaler->options();
+  run.queued = std::make_unique<optim::QueuedUpdate>(optimizer, options);
+  tell_device(run);
+  run.runner = std::make_unique<StepRunner>(
+      dynamic_cast<const nn::BertForSequenceClassification&>(*parts_.model), optimizer, *run.queued,
+      StepRunner::Options{.seed = args.seed,
+                          .label_smoothing = args.label_smoothing_factor,
+                          .cuda_graphs = args.cuda_graphs});
+}
+
+/// Of the updates from here on that are not skipped, as far as the device may get before it is told more.
+std::vector<double> Trainer::next_learning_rates(const Run& run) const {
+  if (run.plateau) return {run.plateau->lr()};
+  const std::int64_t first = state_.scheduler_steps, end = std::min(first + kToldRates, state_.max_steps);
+  std::vector<double> rates;
+  for (std::int64_t step = first; step < std::max(end, first + 1); ++step)
+    rates.push_back(run.base_lr * run.factor(step));
+  return rates;
+}
+
+/// The device's counters and learning rates begin where the run stands; its step of the schedule counts from here.
+void Trainer::tell_device(Run& run) {
+  const std::vector<double> rates = next_learning_rates(run);
+  run.queued->set_lr(rates);
+  run.rates_told_until = state_.scheduler_steps + static_cast<std::int64_t>(rates.size());
+  kernels::UpdateState state = run.queued->read_state();
+  state.global_step = state_.global_step;
+  state.scheduler_steps = 0;
+  state.nonfinite_in_a_row = run.scaler ? 0 : state_.nonfinite_in_a_row;
+  if (run.scaler) {
+    state.scale = run.scaler->scale();
+    state.growth_tracker = run.scaler->growth_tracker();
+  }
+  run.queued->write_state(state);
+}
+
 TrainOutput Trainer::finish(Run& run) {
+  settle(run);
   TrainOutput output;
   output.global_step = state_.global_step;
   output.stopped_by_signal = StopSignal::received();

@@ -16,6 +16,9 @@
 
 namespace sinter::train {
 
+/// Updates without a finite loss and gradient that end a run when they come in a row, without a loss scale.
+std::int64_t most_nonfinite_in_a_row(const TrainingArguments& args);
+
 struct Trainer::Run {
   /// Callbacks see the optimizer until the run goes, however it ends.
   Run(Trainer& owner, std::shared_ptr<optim::Optimizer> its_optimizer)
@@ -36,10 +39,13 @@ struct Trainer::Run {
   Trainer& trainer;
   std::shared_ptr<optim::Optimizer> optimizer;
   TrainPlan plan;
+  std::int64_t rates_told_until = 0;                      // scheduler_steps for which the device has a learning rate
   double base_lr = 0;                                     // that the schedule's factor multiplies
   std::function<double(std::int64_t)> factor;             // of base_lr; empty with a plateau
   std::optional<optim::ReduceLrOnPlateau> plateau;
   std::optional<optim::LossScaler> scaler;                // with fp16
+  std::unique_ptr<optim::QueuedUpdate> queued;            // these two on CUDA devices, unless somebody looks inside
+  std::unique_ptr<StepRunner> runner;                     //   a step
   std::unique_ptr<data::Sampler> sampler;
   std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
   double flos_per_token = 0;

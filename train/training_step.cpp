@@ -13,8 +13,6 @@
 namespace sinter::train {
 namespace {
 
-constexpr std::int64_t kMaxNonfiniteInARow = 10;
-
 /// The first parameter whose gradient holds inf or NaN; empty when there is none.
 std::string first_nonfinite(FlatParameters& parameters) {
   parameters.settle_gradients();
@@ -27,6 +25,8 @@ std::string first_nonfinite(FlatParameters& parameters) {
 }
 
 }  // namespace
+
+std::int64_t most_nonfinite_in_a_row(const TrainingArguments& args) { return args.logging_nan_inf_filter ? 10 : 1; }
 
 double Trainer::learning_rate(const Run& run) const {
   return run.plateau ? run.plateau->lr() : run.base_lr * run.factor(state_.scheduler_steps);
@@ -41,73 +41,110 @@ void Trainer::run_update(Run& run) {
   };
   const std::int64_t items = std::max<std::int64_t>(1, count_items(run.labels, rows_between(begin, end)));
   fire(&TrainerCallback::on_step_begin);
-  run.optimizer->set_lr(learning_rate(run));
-  run.optimizer->zero_grad();
+  MicroStep place{.global_step = static_cast<std::uint32_t>(state_.global_step),
+                  .num_items = static_cast<double>(items)};
   double loss = 0;
   for (std::int64_t at = begin; at < end; at += plan.batch_size) {
     const std::int64_t last = std::min(at + plan.batch_size, end);
     const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(at, last), at - begin);
-    const StepScope step(parts_.args.seed, static_cast<std::uint32_t>(state_.global_step),
-                         static_cast<std::uint32_t>(at - begin));
-    const ModelOutput output =
-        compute_loss({batch, *parts_.train_dataset, rows_between(at, last), static_cast<double>(items)});
-    if (!output.loss.defined()) fail(ErrorCode::usage, "compute_loss gave no loss for a batch of the train_dataset");
-    (run.scaler ? output.loss * run.scaler->scale() : output.loss).backward();
-    loss += output.loss.item();
+    place.first = at == begin;
+    place.last = last == end;
+    if (run.runner)
+      run.runner->run(batch, place);
+    else
+      loss += run_micro_step(run, batch, rows_between(at, last), place);
     state_.num_input_tokens_seen += batch.token_count;
     state_.total_flos += run.flos_per_token * static_cast<double>(batch.token_count);
     if (last < end) fire(&TrainerCallback::on_substep_end);
   }
-  apply_update(run, loss);
+  if (run.runner) {
+    fire(&TrainerCallback::on_pre_optimizer_step);
+    fire(&TrainerCallback::on_optimizer_step);
+  } else {
+    account(run, apply_update(run, loss), state_.global_step + 1);
+  }
   count_update(run, end);
   fire(&TrainerCallback::on_step_end);
   log_evaluate_save(run, After::step);
 }
 
-void Trainer::apply_update(Run& run, double loss) {
+double Trainer::run_micro_step(Run& run, const data::CollatedBatch& batch, std::span<const std::int64_t> rows,
+                               const MicroStep& place) {
+  if (place.first) {
+    run.optimizer->set_lr(learning_rate(run));
+    run.optimizer->zero_grad();
+  }
+  const StepScope step(parts_.args.seed, place.global_step, static_cast<std::uint32_t>(batch.first_sample));
+  const ModelOutput output = compute_loss({batch, *parts_.train_dataset, rows, place.num_items});
+  if (!output.loss.defined()) fail(ErrorCode::usage, "compute_loss gave no loss for a batch of the train_dataset");
+  (run.scaler ? output.loss * run.scaler->scale() : output.loss).backward();
+  return output.loss.item();
+}
+
+kernels::UpdateRecord Trainer::apply_update(Run& run, double loss) {
+  kernels::UpdateRecord record{.loss = loss, .lr = run.optimizer->lr(), .scale = run.scaler ? run.scaler->scale() : 1};
   double coefficient = 1;
   bool finite = std::isfinite(loss);
-  state_.last_learning_rate = run.optimizer->lr();
-  state_.last_grad_norm = 0;
   if (parts_.args.max_grad_norm > 0 || run.scaler) {
     const double most = parts_.args.max_grad_norm > 0 ? parts_.args.max_grad_norm : HUGE_VAL;
-    const double scale = run.scaler ? run.scaler->scale() : 1;
-    const optim::GradNorm norm = optim::clip_grad_norm(run.optimizer->parameters(), most, scale);
-    state_.last_grad_norm = norm.norm;
+    const optim::GradNorm norm = optim::clip_grad_norm(run.optimizer->parameters(), most, record.scale);
+    record.norm = norm.norm;
     coefficient = norm.coefficient;
     finite = finite && !norm.nonfinite;
   }
-  if (run.scaler) update_scale(run, finite);
-  if (!finite) return skip_update(run, loss);
+  record.skipped = !finite;
+  if (!finite) return record;
   fire(&TrainerCallback::on_pre_optimizer_step);
   run.optimizer->step(coefficient);
   fire(&TrainerCallback::on_optimizer_step);
-  ++state_.scheduler_steps;
-  state_.nonfinite_in_a_row = 0;
-  state_.loss_since_log += loss;
-  state_.total_loss += loss;
+  return record;
 }
 
-void Trainer::update_scale(Run& run, bool finite) {
+void Trainer::settle(Run& run) {
+  if (!run.queued) return;
+  const std::vector<kernels::UpdateRecord> records = run.queued->drain();
+  std::int64_t step = state_.global_step - static_cast<std::int64_t>(records.size());
+  for (const kernels::UpdateRecord& record : records) account(run, record, ++step);
+  const std::int64_t needed = std::min(state_.scheduler_steps + run.queued->capacity(), state_.max_steps);
+  if (!run.plateau && needed > run.rates_told_until) tell_device(run);
+}
+
+void Trainer::account(Run& run, const kernels::UpdateRecord& record, std::int64_t step) {
+  state_.last_learning_rate = record.lr;
+  state_.last_grad_norm = record.norm;
+  if (run.scaler) update_scale(run, record, step);
+  if (record.skipped) return account_skipped(run, record, step);
+  ++state_.scheduler_steps;
+  state_.nonfinite_in_a_row = 0;
+  state_.loss_since_log += record.loss;
+  state_.total_loss += record.loss;
+}
+
+void Trainer::update_scale(Run& run, const kernels::UpdateRecord& record, std::int64_t step) {
+  if (record.scale != run.scaler->scale())
+    fail(ErrorCode::internal, "step ", step, " was computed with a loss scale of ", record.scale, ", not ",
+         run.scaler->scale());
   try {
-    run.scaler->update(!finite);
+    run.scaler->update(record.skipped);
   } catch (const Error& error) {   // the scale is at its floor
-    const std::string where = first_nonfinite(run.optimizer->parameters());
-    fail(error.code(), "step ", state_.global_step + 1, where.empty() ? "" : ", first in the gradient of " + where,
-         ": ", error.what());
+    fail(error.code(), "step ", step, where_nonfinite(run, step), ": ", error.what());
   }
 }
 
-void Trainer::skip_update(Run& run, double loss) {
+/// ", first in the gradient of <parameter>" where the gradients are still those of this step.
+std::string Trainer::where_nonfinite(Run& run, std::int64_t step) const {
+  const std::int64_t newest = run.queued ? state_.global_step : state_.global_step + 1;   // counted when it is queued
+  const std::string where = step == newest ? first_nonfinite(run.optimizer->parameters()) : "";
+  return where.empty() ? "" : ", first in the gradient of " + where;
+}
+
+void Trainer::account_skipped(Run& run, const kernels::UpdateRecord& record, std::int64_t step) {
   ++state_.nonfinite_steps;
   ++state_.nonfinite_since_log;
   if (run.scaler) return;   // an overflow is how the scale finds its place; its floor ends a run that diverges
-  ++state_.nonfinite_in_a_row;
-  if (parts_.args.logging_nan_inf_filter && state_.nonfinite_in_a_row < kMaxNonfiniteInARow) return;
-  const std::string where = first_nonfinite(run.optimizer->parameters());
-  fail(ErrorCode::diverged, "step ", state_.global_step + 1, " has loss ", loss, " and gradient norm ",
-       state_.last_grad_norm, where.empty() ? "" : " (first in the gradient of " + where + ")",
-       ", which must be finite; the weights are those of step ", state_.global_step,
+  if (++state_.nonfinite_in_a_row < most_nonfinite_in_a_row(parts_.args)) return;
+  fail(ErrorCode::diverged, "step ", step, " has loss ", record.loss, " and gradient norm ", record.norm,
+       where_nonfinite(run, step), ", which must be finite; the weights are those of step ", step - 1,
        ": lower learning_rate or look at the data");
 }
 
@@ -125,6 +162,8 @@ void Trainer::count_update(Run& run, std::int64_t end) {
 }
 
 void Trainer::log_evaluate_save(Run& run, After after) {
+  if (control_.should_log || control_.should_evaluate || control_.should_save || (run.queued && run.queued->is_full()))
+    settle(run);
   if (control_.should_log && state_.updates_since_log > 0) log_training();
   const auto epoch_ends = [&] {
     return state_.samples_in_epoch >= run.plan.samples_per_epoch || control_.should_epoch_stop ||
@@ -138,7 +177,10 @@ void Trainer::log_evaluate_save(Run& run, After after) {
       state_.save_is_due = control_.should_save;
       return;
     }
-    if (run.plateau) run.plateau->step(best_model_metric(parts_.args, *metrics));
+    if (run.plateau) {
+      run.plateau->step(best_model_metric(parts_.args, *metrics));
+      if (run.queued) run.queued->set_lr({run.plateau->lr()});
+    }
     const bool new_best = update_best_metric(parts_.args, *metrics, state_);
     if (new_best && keeps_best_model(parts_.args)) control_.should_save = true;
     state_.epoch_end_is_due = after == After::step && epoch_ends();   // a callback may have ended it
@@ -160,6 +202,7 @@ void Trainer::log_training() {
 }
 
 void Trainer::save(Run& run) {
+  settle(run);
   const TrainingArguments& args = parts_.args;
   const std::filesystem::path folder = checkpoint_folder(args.output_dir, state_.global_step);
   if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();

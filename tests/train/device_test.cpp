@@ -100,6 +100,99 @@ TEST_P(DeviceTraining, FollowsTheCpusLossCurveInBf16) {
   expect_the_cpus_curve(args, 2 * 0x1p-8);
 }
 
+// The same masks in the same order, 200 steps: both stay as close to f32's curve as in the first 50.
+TEST_P(DeviceTraining, SixteenBitsFollowF32For200Steps) {
+  TrainingArguments args = arguments_on(GetParam().str(), 200);
+  args.per_device_train_batch_size = 2;
+  const auto losses = [&](bool fp16, bool bf16) {
+    args.fp16 = fp16;
+    args.bf16 = bf16;
+    Trainer trainer(parts(tiny(), args));
+    trainer.train();
+    return logged(trainer, "loss");
+  };
+  const std::vector<double> exact = losses(false, false), f16 = losses(true, false), bf16 = losses(false, true);
+  ASSERT_EQ(exact.size(), 200u);
+  ASSERT_EQ(f16.size(), exact.size());
+  ASSERT_EQ(bf16.size(), exact.size());
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    EXPECT_NEAR(f16[i], exact[i], 2 * 0x1p-11) << "step " << i;
+    EXPECT_NEAR(bf16[i], exact[i], 2 * 0x1p-8) << "step " << i;
+  }
+}
+
+TEST_P(DeviceTraining, GraphsChangeNoBit) {
+  for (const bool fp16 : {false, true}) {
+    TrainingArguments args = arguments_on(GetParam().str(), 12);
+    args.fp16 = fp16;
+    args.gradient_accumulation_steps = 2;
+    const auto run = [&](bool graphs) {
+      args.cuda_graphs = graphs;
+      const Bert model = tiny();
+      Trainer trainer(parts(model, args));
+      trainer.train();
+      return std::pair(weights(*model), logged(trainer, "loss"));
+    };
+    EXPECT_EQ(run(true), run(false));
+  }
+}
+
+/// Calls a function at the end of each update, and reads no weight there.
+class Counting final : public TrainerCallback {
+ public:
+  explicit Counting(std::function<void(CallbackContext&)> call) : call_(std::move(call)) {}
+  void on_step_end(CallbackContext& run) override { call_(run); }
+  bool looks_inside_steps() const override { return false; }
+
+ private:
+  std::function<void(CallbackContext&)> call_;
+};
+
+// Between two logs the host waits for nothing, and once each size of batch has come twice nothing is allocated and no
+// kernel is launched but in graphs.
+TEST_P(DeviceTraining, TheHostWaitsWhenItLogsAlone) {
+  TrainingArguments args = arguments_on(GetParam().str(), 60);
+  args.logging_steps = 20;
+  Runtime& runtime = Runtime::instance();
+  std::vector<std::uint64_t> waits, launches, allocations;
+  Trainer::Parts all = parts(tiny(), args);
+  all.callbacks.push_back(std::make_shared<Counting>([&](CallbackContext&) {
+    waits.push_back(runtime.counters(GetParam()).waits);
+    launches.push_back(runtime.counters(GetParam()).launches);
+    allocations.push_back(runtime.allocator(GetParam()).stats().device_allocations);
+  }));
+  Trainer(std::move(all)).train();
+  ASSERT_EQ(waits.size(), 60u);
+  for (std::size_t i = 1; i < waits.size(); ++i)   // step_end comes before the log of step 20, whose wait shows at 21
+    EXPECT_EQ(waits[i] > waits[i - 1], i % 20 == 0) << "step " << i + 1;
+  EXPECT_EQ(launches[59], launches[45]);
+  EXPECT_EQ(allocations[59], allocations[45]);
+}
+
+TEST_P(DeviceTraining, ACallbackThatLooksInsideStepsIsObeyedAndSaid) {
+  TrainingArguments args = arguments_on(GetParam().str(), 6);
+  std::vector<double> norms;
+  const auto run = [&](bool looks) {
+    const Bert model = tiny();
+    Trainer::Parts all = parts(model, args);
+    if (looks)
+      all.callbacks.push_back(std::make_shared<AtStepEnd>([&](CallbackContext& context) {
+        norms.push_back(context.state.last_grad_norm);   // of this very step
+      }));
+    ::testing::internal::CaptureStderr();
+    Trainer(std::move(all)).train();
+    const std::string said = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(said.find("every step waits for the device, and is not captured as a graph: a callback looks inside") !=
+                  std::string::npos,
+              looks) << said;
+    return weights(*model);
+  };
+  const std::vector<float> watched = run(true);
+  EXPECT_EQ(watched, run(false));
+  ASSERT_EQ(norms.size(), 6u);
+  for (const double norm : norms) EXPECT_GT(norm, 0);
+}
+
 TEST_P(DeviceTraining, RepeatsItselfAndResumes) {
   const auto run = [&](const TrainingArguments& args, const std::optional<std::string>& from) {
     const Bert model = tiny();
@@ -178,6 +271,37 @@ TEST_P(DeviceTraining, ResumesWithAScaleOnlyWhereThereWasOne) {
   expect_refused("number", 5, "scaler is 5, it must be an object, or null for a run without fp16");
   expect_refused("lost", {}, "scaler is null, it must be an object: the run had fp16");
   expect_refused("negative", Json::object({{"scale", -1.0}, {"growth_tracker", 0}}), "scale is -1");
+}
+
+// A scale far too large costs the first steps and no more.
+TEST_P(DeviceTraining, AScaleOf2To24Recovers) {
+  TrainingArguments args = arguments_on(GetParam().str(), 1);
+  args.fp16 = true;
+  args.save_strategy = "steps";
+  args.save_steps = 1;
+  const auto few_rows = [&] {
+    Trainer::Parts all = parts(model(0), args);
+    all.train_dataset = all.eval_dataset = dataset(24);
+    all.compute_metrics = load_metric("accuracy");
+    return all;
+  };
+  Trainer(few_rows()).train();
+  const std::filesystem::path root = args.output_dir, sound = root / "checkpoint-1";
+  copy_with(sound, root / "huge", "scaler", Json::object({{"scale", 0x1p24}, {"growth_tracker", 0}}));
+  args.max_steps = 120;
+  args.save_strategy = "no";
+  const auto run = [&](const std::filesystem::path& from) {
+    Trainer trainer(few_rows());
+    trainer.train(from.string());
+    return std::pair(trainer.evaluate().at("eval_accuracy"), trainer.state().nonfinite_steps);
+  };
+  const auto [usual, none] = run(sound);
+  const auto [recovered, skipped] = run(root / "huge");
+  EXPECT_EQ(none, 0);
+  EXPECT_GE(skipped, 4);
+  EXPECT_LE(skipped, 16);
+  EXPECT_GE(usual, 0.95);
+  EXPECT_GE(recovered, 0.95);
 }
 
 TEST_P(DeviceTraining, ResumingSaysOnWhatTheRunWas) {

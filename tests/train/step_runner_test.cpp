@@ -1,0 +1,206 @@
+// A replayed step does what an eager one does, to the last bit.
+#include "train/step_runner.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "core/runtime/runtime.h"
+#include "optim/groups.h"
+#include "tests/core/expect_error.h"
+#include "tests/core/other_devices.h"
+
+namespace sinter::train {
+namespace {
+
+constexpr std::int64_t kWords = 60, kPositions = 24;
+
+std::unique_ptr<nn::BertForSequenceClassification> tiny_bert(Device device, Dtype compute) {
+  auto model = std::make_unique<nn::BertForSequenceClassification>(
+      nn::BertConfig{.vocab_size = kWords, .hidden_size = 64, .num_hidden_layers = 1, .num_attention_heads = 2,
+                     .intermediate_size = 128, .max_position_embeddings = kPositions});
+  nn::init_weights(*model, 0.05, 7);
+  model->to(device);
+  model->set_compute_dtype(compute);
+  return model;
+}
+
+/// A model in training, with all that a StepRunner needs.
+struct Training {
+  std::unique_ptr<nn::BertForSequenceClassification> model;
+  optim::AdamW optimizer;
+  optim::QueuedUpdate update;
+  StepRunner runner;
+
+  Training(Device device, Dtype compute, bool cuda_graphs, const optim::QueuedUpdateOptions& options)
+      : model(tiny_bert(device, compute)),
+        optimizer(optim::decay_groups(model->named_parameters(), 0.01), {.lr = 1e-3}),
+        update(optimizer, options),
+        runner(*model, optimizer, update, {.seed = 3, .cuda_graphs = cuda_graphs}) {}
+
+  std::vector<std::byte> weights() {
+    const Tensor on_host = optimizer.parameters().values().to(Device::cpu());
+    const auto* begin = static_cast<const std::byte*>(on_host.data());
+    return {begin, begin + on_host.numel() * static_cast<std::int64_t>(size_of(on_host.dtype()))};
+  }
+};
+
+/// Two or three samples, of 1 to 20 words.
+data::CollatedBatch random_batch(std::mt19937& random, std::int64_t first_sample) {
+  data::CollatedBatch batch;
+  batch.packed = true;
+  batch.sample_count = 2 + static_cast<std::int64_t>(random() % 2);
+  batch.first_sample = first_sample;
+  batch.offsets.push_back(0);
+  for (std::int64_t b = 0; b < batch.sample_count; ++b) {
+    const auto length = static_cast<std::int64_t>(1 + random() % 20);
+    for (std::int64_t s = 0; s < length; ++s) {
+      batch.input_ids.push_back(static_cast<std::int64_t>(1 + random() % (kWords - 1)));
+      batch.token_type_ids.push_back(static_cast<std::int64_t>(random() % 2));
+      batch.position_ids.push_back(s);
+    }
+    batch.lengths.push_back(length);
+    batch.offsets.push_back(static_cast<std::int32_t>(batch.input_ids.size()));
+    batch.sequence_length = std::max(batch.sequence_length, length);
+    batch.labels.push_back(static_cast<std::int64_t>(random() % 2));
+  }
+  batch.token_count = static_cast<std::int64_t>(batch.input_ids.size());
+  return batch;
+}
+
+/// One update of one to three micro-batches, the same for every training that is given.
+void run_update(std::mt19937& random, std::uint32_t step, std::initializer_list<Training*> trainings) {
+  std::vector<data::CollatedBatch> batches;
+  std::int64_t samples = 0;
+  for (std::size_t micro = 0, count = 1 + random() % 3; micro < count; ++micro) {
+    batches.push_back(random_batch(random, samples));
+    samples += batches.back().sample_count;
+  }
+  for (Training* training : trainings)
+    for (std::size_t i = 0; i < batches.size(); ++i)
+      training->runner.run(batches[i], {.global_step = step, .num_items = static_cast<double>(samples),
+                                        .first = i == 0, .last = i + 1 == batches.size()});
+}
+
+void expect_equal(const std::vector<kernels::UpdateRecord>& found, const std::vector<kernels::UpdateRecord>& expected) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(found[i].skipped, expected[i].skipped) << "update " << i;
+    EXPECT_EQ(found[i].scale, expected[i].scale) << "update " << i;
+    EXPECT_EQ(found[i].lr, expected[i].lr) << "update " << i;
+    if (expected[i].skipped) continue;
+    EXPECT_EQ(found[i].loss, expected[i].loss) << "update " << i;
+    EXPECT_EQ(found[i].norm, expected[i].norm) << "update " << i;
+  }
+}
+
+class StepRunnerTest : public ::testing::TestWithParam<Device> {
+ protected:
+  void SetUp() override {
+    if (const std::string why = testing::why_not_on(GetParam()); !why.empty()) GTEST_SKIP() << why;
+  }
+  static constexpr int kSteps = 200;
+
+  static optim::QueuedUpdateOptions options() {
+    optim::QueuedUpdateOptions options{.max_grad_norm = 1.0, .record_count = kSteps};
+    for (int i = 0; i < kSteps; ++i) options.lr.push_back(1e-3 * (kSteps - i) / kSteps);
+    return options;
+  }
+
+  /// kSteps updates eagerly and captured, with the arena full of NaN before every step.
+  static void expect_replay_equals_eager(Dtype compute, const optim::QueuedUpdateOptions& options,
+                                         std::int64_t* skipped = nullptr) {
+    Training eager(GetParam(), compute, false, options), captured(GetParam(), compute, true, options);
+    std::mt19937 random(11);
+    for (std::uint32_t step = 0; step < kSteps; ++step) {
+      captured.runner.arena().poison();
+      run_update(random, step, {&eager, &captured});
+    }
+    const std::vector<kernels::UpdateRecord> expected = eager.update.drain(), found = captured.update.drain();
+    ASSERT_EQ(expected.size(), static_cast<std::size_t>(kSteps));
+    expect_equal(found, expected);
+    EXPECT_EQ(captured.weights(), eager.weights());
+    std::int64_t replayed = 0, captures = 0;
+    for (const StepRunner::Bucket& bucket : captured.runner.histogram()) {
+      captures += bucket.captured ? 1 : 0;
+      replayed += std::max<std::int64_t>(bucket.batches - 1, 0);
+    }
+    EXPECT_GE(captures, 6);
+    EXPECT_GT(replayed, kSteps);
+    for (const StepRunner::Bucket& bucket : eager.runner.histogram()) EXPECT_FALSE(bucket.captured);
+    if (skipped == nullptr) return;
+    *skipped = 0;
+    for (const kernels::UpdateRecord& record : expected) *skipped += record.skipped;
+  }
+};
+
+TEST_P(StepRunnerTest, ReplayEqualsEager) { expect_replay_equals_eager(Dtype::f32, options()); }
+
+TEST_P(StepRunnerTest, ReplayEqualsEagerThroughOverflows) {
+  optim::QueuedUpdateOptions scaled = options();
+  scaled.loss_scaler = {.init_scale = 0x1p24, .growth_interval = 20};
+  std::int64_t skipped = 0;
+  expect_replay_equals_eager(Dtype::f16, scaled, &skipped);
+  EXPECT_GE(skipped, 5);          // at the start, and whenever the scale has grown too far
+  EXPECT_LE(skipped, kSteps / 2);
+}
+
+TEST_P(StepRunnerTest, NothingWaitsAndNothingIsTakenAfterTheWarmUp) {
+  Runtime& runtime = Runtime::instance();
+  Training training(GetParam(), Dtype::f32, true, options());
+  std::mt19937 random(4);
+  const auto run = [&](std::uint32_t from, std::uint32_t to) {
+    std::mt19937 same(4);
+    for (std::uint32_t step = from; step < to; ++step) run_update(same, step, {&training});
+  };
+  run(0, 40);
+  run(40, 80);   // the same batches: every bucket is captured now
+  const RuntimeCounters before = runtime.counters(GetParam());
+  const std::size_t taken = runtime.allocator(GetParam()).stats().device_allocations;
+  run(80, 120);
+  const RuntimeCounters after = runtime.counters(GetParam());
+  EXPECT_EQ(after.waits, before.waits);
+  EXPECT_EQ(after.launches, before.launches) << "all launches are in graphs";
+  EXPECT_GE(after.graph_launches - before.graph_launches, 40u);
+  EXPECT_EQ(runtime.allocator(GetParam()).stats().device_allocations, taken);
+  EXPECT_EQ(training.update.drain().size(), 120u);
+  EXPECT_GT(runtime.counters(GetParam()).waits, after.waits) << "the mailbox is where it waits";
+}
+
+TEST_P(StepRunnerTest, TooManySizesAreCounted) {
+  Training training(GetParam(), Dtype::f32, true, options());
+  StepRunner few(*training.model, training.optimizer, training.update, {.most_buckets = 2});
+  std::mt19937 random(1);
+  const std::string said = testing::refusal(
+      [&] {
+        for (std::uint32_t step = 0; step < 20; ++step) few.run(random_batch(random, 0), {.global_step = step});
+      },
+      ErrorCode::unsupported);
+  EXPECT_NE(said.find("the batches come in more than 2 sizes"), std::string::npos) << said;
+  EXPECT_NE(said.find(" x T 32, longest 24, B "), std::string::npos) << said;
+}
+
+TEST_P(StepRunnerTest, BatchesPaddedOnTheLeftRunAsTheyAre) {
+  Training training(GetParam(), Dtype::f32, true, options());
+  data::CollatedBatch batch;
+  batch.sample_count = 2;
+  batch.sequence_length = 3;
+  batch.token_count = 5;
+  batch.input_ids = {5, 6, 7, 0, 8, 9};
+  batch.token_type_ids = std::vector<std::int64_t>(6, 0);
+  batch.attention_mask = {1, 1, 1, 0, 1, 1};
+  batch.lengths = {3, 2};
+  batch.labels = {1, 0};
+  training.runner.run(batch, {.num_items = 2});
+  EXPECT_TRUE(training.runner.histogram().empty());
+  const std::vector<kernels::UpdateRecord> records = training.update.drain();
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_FALSE(records[0].skipped);
+  EXPECT_GT(records[0].norm, 0);
+}
+
+SINTER_ON_OTHER_DEVICES(StepRunnerTest);
+
+}  // namespace
+}  // namespace sinter::train

@@ -1,0 +1,98 @@
+#include "train/step_runner.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "train/inputs.h"
+#include "train/loss.h"
+
+namespace sinter::train {
+
+StepRunner::StepRunner(const nn::BertForSequenceClassification& model, optim::AdamW& optimizer,
+                       optim::QueuedUpdate& update, Options options)
+    : model_(model),
+      optimizer_(optimizer),
+      update_(update),
+      options_(options),
+      device_(optimizer.parameters().values().device()),
+      arena_(device_) {}
+
+void StepRunner::run(const data::CollatedBatch& batch, const MicroStep& place) {
+  PackedBatch packed;
+  if (!pack(batch, packed)) return run_as_it_is(batch, place);
+  StepBucket bucket = bucket_of(static_cast<std::int64_t>(packed.ids.size()), batch.sequence_length,
+                                batch.sample_count, model_.config.max_position_embeddings);
+  bucket.first = place.first;
+  bucket.last = place.last;
+  Program& chosen = program(bucket);
+  const StepNumbers numbers{place.global_step, static_cast<std::uint32_t>(batch.first_sample), 1 / place.num_items};
+  chosen.inputs->fill(packed, numbers, model_);
+  run_program(bucket, chosen);
+}
+
+StepRunner::Program& StepRunner::program(const StepBucket& bucket) {
+  const auto [found, is_new] = programs_.try_emplace(bucket);
+  Program& program = found->second;
+  if (is_new && programs_.size() > options_.most_buckets) {
+    std::string counts;
+    for (const Bucket& each : histogram())
+      counts += "\n  " + std::to_string(each.batches) + " x " + each.sizes.str();
+    fail(ErrorCode::unsupported, "the batches come in more than ", options_.most_buckets,
+         " sizes, too many for a graph each; set cuda_graphs to false, or train_sampling_strategy to group_by_length",
+         counts);
+  }
+  if (is_new)
+    program.inputs = std::make_unique<StepInputs>(device_, bucket, model_.config.pad_token_id,
+                                                  optimizer_.parameters().values().dtype());
+  return program;
+}
+
+void StepRunner::run_program(const StepBucket& bucket, Program& program) {
+  ++program.batches;
+  if (program.graph && arena_.holds(program.graph)) return replay(bucket, program);
+  const auto step = [&] {
+    const StepScope scope(options_.seed, program.inputs->counters());
+    compute(program.inputs->arrays(), bucket);
+  };
+  if (!options_.cuda_graphs) return step();
+  // What a first run makes once and keeps (a table of a library, say) the second does not make again.
+  constexpr std::int64_t kObserved = 2;
+  if (!program.plan || (!program.plan->kept.empty() && program.batches <= kObserved)) {
+    program.plan = arena_.observe(step);
+    program.stale_gradients = optimizer_.parameters().stale_gradients();
+    return;
+  }
+  program.graph = arena_.capture(*program.plan, step);
+  program.graph.launch();
+}
+
+/// The host's part of what the captured step did.
+void StepRunner::replay(const StepBucket& bucket, const Program& program) {
+  program.graph.launch();
+  optimizer_.parameters().set_stale_gradients(program.stale_gradients);
+  if (bucket.last) update_.count_replay();
+}
+
+void StepRunner::run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place) {
+  const StepScope scope(options_.seed, place.global_step, static_cast<std::uint32_t>(batch.first_sample));
+  compute(to_inputs(batch, place.num_items), {.first = place.first, .last = place.last});
+}
+
+void StepRunner::compute(const nn::BertInputs& arrays, const StepBucket& place) {
+  if (place.first) optimizer_.zero_grad();
+  const ModelOutput output = classification_loss(model_, arrays, options_.label_smoothing);
+  output.loss.backward(update_.loss_gradient());
+  update_.add_loss(output.loss);
+  if (place.last) update_.run();
+}
+
+std::vector<StepRunner::Bucket> StepRunner::histogram() const {
+  std::vector<Bucket> buckets;
+  for (const auto& [sizes, program] : programs_)
+    if (program.batches > 0) buckets.push_back({sizes, program.batches, static_cast<bool>(program.graph)});
+  std::stable_sort(buckets.begin(), buckets.end(),
+                   [](const Bucket& a, const Bucket& b) { return a.batches > b.batches; });
+  return buckets;
+}
+
+}  // namespace sinter::train

@@ -1,0 +1,83 @@
+// The forward, backward and update of a micro-batch on a CUDA device, without waiting for it: one graph for each size.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/runtime/step_arena.h"
+#include "nn/bert.h"
+#include "optim/adamw.h"
+#include "optim/queued_update.h"
+#include "train/step_inputs.h"
+
+namespace sinter::train {
+
+/// A micro-batch's place in its update.
+struct MicroStep {
+  std::uint32_t global_step = 0;   ///< of the update, for dropout
+  double num_items = 1;            ///< of the whole update: what the loss's sum is divided by
+  bool first = true, last = true;
+};
+
+/// Runs the micro-batches of a training run one after the other in the device's stream. The host code of a step is the
+/// ordinary one, forward, backward and update. The first batch of a bucket runs it as it is; at the second it is
+/// captured, and from then on replayed. Both give the same bits. Batches that cannot be packed (step_inputs.h) run as
+/// they are, each time.
+///
+/// The host waits for nothing but a free half of the staging buffer; losses and norms come from update.drain().
+class StepRunner {
+ public:
+  struct Options {
+    std::uint64_t seed = 42;              ///< of dropout
+    double label_smoothing = 0;
+    bool cuda_graphs = true;              ///< false: every batch is launched kernel by kernel
+    std::size_t most_buckets = 256;
+  };
+
+  /// The three live longer than the runner.
+  StepRunner(const nn::BertForSequenceClassification& model, optim::AdamW& optimizer, optim::QueuedUpdate& update,
+             Options options);
+
+  /// Error(usage) for a batch that the model cannot take; Error(unsupported) beyond most_buckets, with how often each
+  /// came.
+  void run(const data::CollatedBatch& batch, const MicroStep& place);
+
+  struct Bucket {
+    StepBucket sizes;
+    std::int64_t batches = 0;
+    bool captured = false;
+  };
+  /// What has come so far, most frequent first.
+  std::vector<Bucket> histogram() const;
+  StepArena& arena() { return arena_; }
+
+ private:
+  struct Program {
+    std::unique_ptr<StepInputs> inputs;
+    std::int64_t batches = 0;
+    std::optional<StepPlan> plan;
+    StepGraph graph;
+    std::vector<bool> stale_gradients;   // behind the step
+  };
+
+  Program& program(const StepBucket& bucket);
+  void run_program(const StepBucket& bucket, Program& program);
+  void replay(const StepBucket& bucket, const Program& program);
+  void run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place);
+  /// Forward, backward and, for the last of an update, that.
+  void compute(const nn::BertInputs& arrays, const StepBucket& place);
+
+  const nn::BertForSequenceClassification& model_;
+  optim::AdamW& optimizer_;
+  optim::QueuedUpdate& update_;
+  Options options_;
+  Device device_;
+  StepArena arena_;
+  std::map<StepBucket, Program> programs_;
+};
+
+}  // namespace sinter::train
