@@ -9,6 +9,7 @@
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
 #include "kernels/bias_gelu.h"
+#include "kernels/catch_up_rows.h"
 #include "kernels/copy.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/dropout.h"
@@ -19,6 +20,7 @@
 #include "kernels/layer_norm.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
+#include "kernels/touched_rows.h"
 #include "kernels/update.h"
 
 namespace sinter::bench {
@@ -413,6 +415,38 @@ void add_losses(std::vector<MakeCase>& all, std::int64_t rows, std::int64_t clas
   });
 }
 
+/// A batch marks its rows; then the marks are walked, and rows are brought up to date. The marks are gone after the
+/// first call, and every row is current: what is timed is the look that finds nothing to do.
+void add_touched_rows(std::vector<MakeCase>& all, const Sizes& s) {
+  all.push_back([=] {
+    auto c = make<MarkRows>(std::to_string(s.tiny_tokens), {.rows = s.vocab, .n = s.tiny_tokens});
+    c->values(c->params.ids, indices(s.tiny_tokens, s.vocab));
+    c->output(c->params.touched, Dtype::i32, s.vocab);
+    return done(std::move(c));
+  });
+  all.push_back([=] {
+    auto c = make<ZeroRows>(shape(s.vocab, s.hidden), {.rows = s.vocab, .cols = s.hidden});
+    std::vector<std::int32_t> marks(static_cast<std::size_t>(s.vocab), 0);
+    for (std::size_t r = 0; r < marks.size(); r += 227) marks[r] = 1;
+    c->repeated(c->params.touched, s.vocab, marks);
+    c->normal(c->params.table, Dtype::f32, s.vocab * s.hidden);
+    return done(std::move(c));
+  });
+  all.push_back([=] {
+    static const std::vector<std::int64_t> step = {100};
+    auto c = make<CatchUpRows>(shape(s.tiny_tokens, s.hidden), {.rows = s.vocab, .cols = s.hidden, .n = s.tiny_tokens,
+                                                                 .history_size = 128});
+    c->values(c->params.ids, indices(s.tiny_tokens, s.vocab));
+    c->values(c->params.step, step);
+    c->repeated(c->params.history, 128, std::vector<AdamWCoefficients>(128, coefficients(2e-5, 0.01, 0.9, 0.999, 100)));
+    c->repeated(c->params.current, s.vocab, std::vector<std::int64_t>(64, 0));
+    c->normal(c->params.param, Dtype::f32, s.vocab * s.hidden);
+    c->normal(c->params.exp_avg, Dtype::f32, s.vocab * s.hidden);
+    c->repeated(c->params.exp_avg_sq, s.vocab * s.hidden, std::vector<float>(1 << 16, 1e-4f));
+    return done(std::move(c));
+  });
+}
+
 void add_optimizer(std::vector<MakeCase>& all, std::int64_t n) {
   all.push_back([=] {
     auto c = make<SquaredNorm>(std::to_string(n), {.dtype = kDtype, .n = n}, {.of_copy = 0.9});
@@ -494,6 +528,7 @@ std::vector<MakeCase> kernel_cases(const Sizes& s) {
     add_attention(all, s, equal(s.tokens, length), false, {}, {});
   add_losses(all, 16, 2);
   add_losses(all, s.small_tokens, s.vocab);
+  add_touched_rows(all, s);
   add_optimizer(all, s.parameters);
   add_update(all);
   return all;

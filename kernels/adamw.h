@@ -6,6 +6,7 @@
 #include "kernels/base/dtype.h"
 #include "kernels/base/kernel.h"
 #include "kernels/base/on_device.h"
+#include "kernels/touched_rows.h"
 
 namespace sinter::kernels {
 
@@ -15,7 +16,8 @@ inline constexpr std::int64_t kFlatBlock = 4096;
 /// sum[0] = sum_i x[i]^2 over n contiguous elements: partial sums of fixed blocks of 4096 (lanes in a fixed tree), then
 /// the blocks in a fixed tree; never depends on threads. nonfinite[0] (may be null) = 1 when any x is inf or NaN, else
 /// 0. Accumulated in computed_dtype inside a block (again in f64 where that overflows), in f64 over blocks. `sum` is
-/// one f64. The CPU takes f32 and f64, CUDA all four. workspace: ceil(n/4096) f64.
+/// one f64. Blocks that lie wholly in rows of `table` without a mark are not read: they hold zeros, and the bits are
+/// those that adding these would give. The CPU takes f32 and f64, CUDA all four. workspace: ceil(n/4096) f64.
 struct SquaredNorm {
   static constexpr KernelId id = KernelId::squared_norm;
   Dtype dtype = Dtype::f32;
@@ -24,6 +26,7 @@ struct SquaredNorm {
   double* sum = nullptr;
   std::int32_t* nonfinite = nullptr;
   void* workspace = nullptr;
+  TouchedRows table;
 };
 
 /// A range of the flat buffers that shares its coefficients.
@@ -47,6 +50,15 @@ SINTER_HOST_DEVICE inline AdamWCoefficients coefficients(double lr, double weigh
           .inverse_root = 1 / std::sqrt(1 - std::pow(beta2, power))};
 }
 
+/// A table inside one group that is updated late: rows without a mark are left alone, and CatchUpRows (catch_up_rows.h)
+/// replays their updates when somebody needs them. `current` [rows] says which update each row has seen last; a touched
+/// row, which AdamW updates, must have seen update step[0] - 1 and gets step[0], the number of this update.
+struct DeferredRows {
+  TouchedRows table;
+  std::int64_t* current = nullptr;       ///< device memory
+  const std::int64_t* step = nullptr;    ///< one, device memory
+};
+
 /// For every element of every group, with g = grad * clip and the group's coefficients:
 ///   p *= decay
 ///   m = m + (1 - beta1) * (g - m);    v = beta2 * v + (1 - beta2) * g * g
@@ -56,8 +68,9 @@ SINTER_HOST_DEVICE inline AdamWCoefficients coefficients(double lr, double weigh
 /// One pass. `low` (null: none) receives a rounded copy of p. What changes from update to update is read from the
 /// memory of the device that runs the kernel, so that a captured launch can be replayed: `coefficients`, `clip` (null:
 /// 1), one factor for the gradient (clipping and unscaling in one), and `skip` (null: never): where it is not 0 nothing
-/// is written at all. Moments that are denormal in computed_dtype are flushed to zero. Bytes: 7 elements (4 read, 3
-/// written), plus the low copy.
+/// is written at all. Moments that are denormal in computed_dtype are flushed to zero. Where a touched row of
+/// `deferred` has not seen the update before, the CPU answers invalid_argument and writes nothing; on CUDA the kernel
+/// stops itself. Bytes: 7 elements (4 read, 3 written), plus the low copy.
 struct AdamW {
   static constexpr KernelId id = KernelId::adamw;
   Dtype dtype = Dtype::f32;
@@ -73,10 +86,22 @@ struct AdamW {
   void* exp_avg_sq = nullptr;
   void* low = nullptr;
   Dtype low_dtype = Dtype::bf16;         ///< f16 or bf16
+  DeferredRows deferred;
 };
 
+/// The group that the deferred table lies in; -1: none.
+constexpr int group_of(const AdamW& p) {
+  const TouchedRows& table = p.deferred.table;
+  for (int g = 0; g < p.group_count; ++g)
+    if (p.groups[g].begin <= table.begin && table.begin + table.rows * table.cols <= p.groups[g].end) return g;
+  return -1;
+}
+
 constexpr Status check(const SquaredNorm& p) {
-  return p.n < 0 ? invalid("the number of elements must not be negative") : Status{};
+  if (p.n < 0) return invalid("the number of elements must not be negative");
+  if (p.table.touched != nullptr && p.table.begin + p.table.rows * p.table.cols > p.n)
+    return invalid("the table must lie inside the buffer");
+  return check(p.table);
 }
 constexpr Status check(const AdamW& p) {
   std::int64_t end = 0;
@@ -87,6 +112,12 @@ constexpr Status check(const AdamW& p) {
   }
   if (p.low != nullptr && p.low_dtype != Dtype::f16 && p.low_dtype != Dtype::bf16)
     return invalid("the low-precision copy must be f16 or bf16");
+  const TouchedRows& table = p.deferred.table;
+  if (table.touched == nullptr) return {};
+  if (p.deferred.current == nullptr || p.deferred.step == nullptr)
+    return invalid("deferred rows need the update that each has seen, and the number of this one");
+  if (Status s = check(table); !s.ok()) return s;
+  if (group_of(p) < 0) return invalid("the deferred table must lie inside one group");
   return {};
 }
 

@@ -21,12 +21,12 @@ constexpr Family family(const KernelEntry (&entries)[N]) {
 #define SINTER_DECLARE_FAMILIES                                                                              \
   extern const Family copy_family, elementwise_family, reduce_family, gather_family, gemm_family,            \
       softmax_family, layer_norm_family, bias_gelu_family, dropout_family, embedding_family, attention_family, \
-      cross_entropy_family, adamw_family, update_family
+      cross_entropy_family, adamw_family, update_family, touched_rows_family, catch_up_rows_family
 
 #define SINTER_ALL_FAMILIES                                                                                       \
   &copy_family, &elementwise_family, &reduce_family, &gather_family, &gemm_family, &softmax_family,               \
       &layer_norm_family, &bias_gelu_family, &dropout_family, &embedding_family, &attention_family,               \
-      &cross_entropy_family, &adamw_family, &update_family
+      &cross_entropy_family, &adamw_family, &update_family, &touched_rows_family, &catch_up_rows_family
 
 /// The rows of several families, one after the other. Filled once, at first use.
 struct Table {

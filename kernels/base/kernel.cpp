@@ -21,6 +21,7 @@ const char* name(KernelId id) {
       "cross_entropy", "cross_entropy_backward",
       "squared_norm", "adamw",
       "accumulate_loss", "prepare_update",
+      "mark_rows", "zero_rows", "catch_up_rows",
   };
   static_assert(sizeof(names) / sizeof(names[0]) == kKernelCount, "one name for each KernelId");
   return names[static_cast<int>(id)];

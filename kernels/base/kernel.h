@@ -26,6 +26,7 @@ enum class KernelId : std::uint16_t {
   cross_entropy, cross_entropy_backward,
   squared_norm, adamw,
   accumulate_loss, prepare_update,
+  mark_rows, zero_rows, catch_up_rows,
   count_
 };
 

@@ -1,13 +1,12 @@
 #include "kernels/adamw.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstring>
 
 #include "kernels/base/families.h"
 #include "kernels/base/stream.h"
-#include "kernels/cpu/simd.h"
-#include "kernels/cpu/vector_loop.h"
+#include "kernels/cpu/adamw_step.h"
 
 namespace sinter::kernels::cpu {
 namespace {
@@ -43,6 +42,12 @@ double block_sum_of_squares(const T* x, std::int64_t n, bool& nonfinite) {
   return std::isfinite(sum) ? static_cast<double>(sum) : wide_sum_of_squares(x, n, nonfinite);
 }
 
+bool holds_zeros(const TouchedRows& table, std::int64_t begin, std::int64_t end) {
+  if (!lies_inside(table, begin, end)) return false;
+  const std::int32_t* const last = table.touched + row_of(table, end - 1) + 1;
+  return std::find(table.touched + row_of(table, begin), last, 1) == last;
+}
+
 template <class T>
 Status squared_norm(const SquaredNorm& p, Stream stream) {
   const auto* x = static_cast<const T*>(p.x);
@@ -50,8 +55,11 @@ Status squared_norm(const SquaredNorm& p, Stream stream) {
   std::atomic<bool> any_nonfinite{false};
   parallel_ranges(stream, p.n, kTaskElements, [&](std::int64_t begin, std::int64_t end) {
     bool nonfinite = false;
-    for (std::int64_t i = begin; i < end; i += kFlatBlock)
-      partial[i / kFlatBlock] = block_sum_of_squares(x + i, std::min(kFlatBlock, end - i), nonfinite);
+    for (std::int64_t i = begin; i < end; i += kFlatBlock) {
+      const std::int64_t count = std::min(kFlatBlock, end - i);
+      partial[i / kFlatBlock] =
+          holds_zeros(p.table, i, i + count) ? 0 : block_sum_of_squares(x + i, count, nonfinite);
+    }
     if (nonfinite) any_nonfinite.store(true, std::memory_order_relaxed);
   });
   const std::int64_t blocks = (p.n + kFlatBlock - 1) / kFlatBlock;
@@ -60,65 +68,18 @@ Status squared_norm(const SquaredNorm& p, Stream stream) {
   return {};
 }
 
-/// Rounds parameters to 16 bits, as to_bf16() and to_f16() do. The vectors hold f32 values, eight at a time.
-__m128i round_to_bf16(__m256 x) {
-  const __m256i bits = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
-  const __m256i upper = _mm256_srli_epi32(bits, 16);
-  const __m256i half = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), _mm256_and_si256(upper, one));
-  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-  const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  const __m256i result = _mm256_blendv_epi8(rounded, quiet, nan);
-  return _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1));
-}
-__m128i round_to_16_bits(__m256 x, Dtype dtype) {
-  if (dtype == Dtype::bf16) return round_to_bf16(x);
-  return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
-}
-
-void round_low(std::uint16_t* low, Vec<float> x, Dtype dtype) {
-  alignas(64) float value[Vec<float>::size];
-  x.store(value);
-  for (int i = 0; i < Vec<float>::size; i += 8)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(low + i), round_to_16_bits(_mm256_load_ps(value + i), dtype));
-}
-void round_low(std::uint16_t* low, Vec<double> x, Dtype dtype) {
-  alignas(32) float value[8] = {};
-  for (int i = 0; i < Vec<double>::size; ++i) value[i] = static_cast<float>(x.v[i]);
-  const __m128i rounded = round_to_16_bits(_mm256_load_ps(value), dtype);
-  std::memcpy(low, &rounded, sizeof(std::uint16_t) * Vec<double>::size);
-}
-
 template <class T>
-void store_low(std::uint16_t* low, Dtype dtype, Vec<T> x, AllLanes) {
-  round_low(low, x, dtype);
-}
-template <class T>
-void store_low(std::uint16_t* low, Dtype dtype, Vec<T> x, FirstLanes lanes) {
-  std::uint16_t all[Vec<T>::size];
-  round_low(all, x, dtype);
-  std::memcpy(low, all, static_cast<std::size_t>(lanes.count) * sizeof(std::uint16_t));
-}
+struct Update {
+  AdamWConstants<T> constants;
+  AdamWNow<T> now;
+  Vec<T> clip;
 
-template <class T>
-struct Coefficients {
-  Vec<T> decay, clip, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_root, eps;
-
-  Coefficients(const AdamW& p, const AdamWCoefficients& group)
-      : decay(all(group.decay)),
-        clip(all(p.clip == nullptr ? 1 : *p.clip)),
-        one_minus_beta1(all(1 - p.beta1)),
-        beta2(all(p.beta2)),
-        one_minus_beta2(all(1 - p.beta2)),
-        step_size(all(group.step_size)),
-        inverse_root(all(group.inverse_root)),
-        eps(all(p.eps)) {}
-
-  static Vec<T> all(double x) { return Vec<T>::all(static_cast<T>(x)); }
+  Update(const AdamW& p, const AdamWCoefficients& group)
+      : constants(p), now(group), clip(Vec<T>::all(static_cast<T>(p.clip == nullptr ? 1 : *p.clip))) {}
 };
 
 template <class T>
-void update(const AdamW& p, const Coefficients<T> k, std::int64_t begin, std::int64_t end) {
+void update(const AdamW& p, const Update<T> k, std::int64_t begin, std::int64_t end) {
   const auto* grad = static_cast<const T*>(p.grad);
   auto* param = static_cast<T*>(p.param);
   auto* exp_avg = static_cast<T*>(p.exp_avg);
@@ -126,12 +87,8 @@ void update(const AdamW& p, const Coefficients<T> k, std::int64_t begin, std::in
   auto* low = static_cast<std::uint16_t*>(p.low);
   const Dtype low_dtype = p.low_dtype;
   for_vectors<T>(begin, end, [&](std::int64_t i, auto lanes) {
-    const Vec<T> g = load(grad + i, lanes) * k.clip;
-    const Vec<T> old_m = load(exp_avg + i, lanes);
-    const Vec<T> m = fma(k.one_minus_beta1, g - old_m, old_m);
-    const Vec<T> v = fma(k.beta2, load(exp_avg_sq + i, lanes), k.one_minus_beta2 * g * g);
-    const Vec<T> denominator = fma(sqrt(v), k.inverse_root, k.eps);
-    const Vec<T> updated = load(param + i, lanes) * k.decay - k.step_size * m / denominator;
+    Vec<T> m = load(exp_avg + i, lanes), v = load(exp_avg_sq + i, lanes), updated = load(param + i, lanes);
+    take_adamw_step(k.constants, k.now, load(grad + i, lanes) * k.clip, updated, m, v);
     store(exp_avg + i, m, lanes);
     store(exp_avg_sq + i, v, lanes);
     store(param + i, updated, lanes);
@@ -139,10 +96,34 @@ void update(const AdamW& p, const Coefficients<T> k, std::int64_t begin, std::in
   });
 }
 
+/// fn(first, last) for the ranges of [begin, end) that an update changes: all but the rows without a mark.
+template <class Fn>
+void for_updated(const TouchedRows& table, std::int64_t begin, std::int64_t end, Fn&& fn) {
+  if (table.touched == nullptr) return fn(begin, end);
+  const std::int64_t table_end = table.begin + table.rows * table.cols;
+  if (begin < table.begin) fn(begin, std::min(end, table.begin));
+  for (std::int64_t at = std::max(begin, table.begin); at < std::min(end, table_end);) {
+    const std::int64_t row = row_of(table, at), row_end = std::min(end, table.begin + (row + 1) * table.cols);
+    if (table.touched[row] != 0) fn(at, row_end);
+    at = row_end;
+  }
+  if (end > table_end) fn(std::max(begin, table_end), end);
+}
+
+/// Whether every touched row has seen the update before this one.
+bool rows_are_current(const DeferredRows& p) {
+  bool all = true;
+  for (std::int64_t r = 0; r < p.table.rows; ++r) all &= p.table.touched[r] == 0 || p.current[r] == *p.step - 1;
+  return all;
+}
+
 /// All groups are one parallel region: tasks are numbered through the groups.
 template <class T>
 Status adamw(const AdamW& p, Stream stream) {
   if (p.skip != nullptr && *p.skip != 0) return {};
+  const TouchedRows& table = p.deferred.table;
+  if (table.touched != nullptr && !rows_are_current(p.deferred))
+    return invalid("a touched row has not seen the update before this one; CatchUpRows comes before the forward");
   const auto tasks_of = [](const AdamWGroup& group) {
     return (group.end - group.begin + kTaskElements - 1) / kTaskElements;
   };
@@ -152,8 +133,13 @@ Status adamw(const AdamW& p, Stream stream) {
     const AdamWGroup* group = p.groups;
     for (; task >= tasks_of(*group); ++group) task -= tasks_of(*group);
     const std::int64_t begin = group->begin + task * kTaskElements;
-    update(p, Coefficients<T>(p, p.coefficients[group - p.groups]), begin, std::min(group->end, begin + kTaskElements));
+    const Update<T> k(p, p.coefficients[group - p.groups]);
+    for_updated(table, begin, std::min(group->end, begin + kTaskElements),
+                [&](std::int64_t first, std::int64_t last) { update(p, k, first, last); });
   });
+  if (table.touched != nullptr)
+    for (std::int64_t r = 0; r < table.rows; ++r)
+      if (table.touched[r] != 0) p.deferred.current[r] = *p.deferred.step;
   return {};
 }
 

@@ -53,6 +53,13 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm512
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
 inline Vec<float> sqrt(Vec<float> a) { return {_mm512_sqrt_ps(a.v)}; }
 inline Vec<double> sqrt(Vec<double> a) { return {_mm512_sqrt_pd(a.v)}; }
+/// Whether a bit is set in any lane: false for +0 alone.
+inline bool any_bit(Vec<float> a) {
+  return _mm512_test_epi32_mask(_mm512_castps_si512(a.v), _mm512_castps_si512(a.v)) != 0;
+}
+inline bool any_bit(Vec<double> a) {
+  return _mm512_test_epi64_mask(_mm512_castpd_si512(a.v), _mm512_castpd_si512(a.v)) != 0;
+}
 /// Where a lane of either is NaN, the lane of b (so has the instruction; exp relies on it).
 inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec<double> max(Vec<double> a, Vec<double> b) { return {_mm512_max_pd(a.v, b.v)}; }
@@ -127,6 +134,13 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) { return {_mm256
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
 inline Vec<float> sqrt(Vec<float> a) { return {_mm256_sqrt_ps(a.v)}; }
 inline Vec<double> sqrt(Vec<double> a) { return {_mm256_sqrt_pd(a.v)}; }
+/// Whether a bit is set in any lane: false for +0 alone.
+inline bool any_bit(Vec<float> a) {
+  return _mm256_testz_si256(_mm256_castps_si256(a.v), _mm256_castps_si256(a.v)) == 0;
+}
+inline bool any_bit(Vec<double> a) {
+  return _mm256_testz_si256(_mm256_castpd_si256(a.v), _mm256_castpd_si256(a.v)) == 0;
+}
 /// Where a lane of either is NaN, the lane of b (so has the instruction; exp relies on it).
 inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline Vec<double> max(Vec<double> a, Vec<double> b) { return {_mm256_max_pd(a.v, b.v)}; }

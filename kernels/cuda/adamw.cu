@@ -1,13 +1,15 @@
 #include "kernels/adamw.h"
 
 #include <cmath>
-#include <limits>
+#include <utility>
 
 #include "kernels/base/by_dtype.cuh"
 #include "kernels/base/collective.cuh"
 #include "kernels/base/families.h"
 #include "kernels/base/grid.cuh"
+#include "kernels/base/marked_rows.cuh"
 #include "kernels/base/vec.cuh"
+#include "kernels/cuda/adamw_step.cuh"
 
 namespace sinter::kernels::cuda {
 namespace {
@@ -49,9 +51,20 @@ __device__ __forceinline__ double wide_partial(const T* x, int n, double* parts)
   return nonfinite ? -sum : sum;
 }
 
+/// Whether elements [begin, end) lie in rows without a mark. The whole block must call it.
+__device__ __forceinline__ bool holds_zeros(const TouchedRows& table, std::int64_t begin, std::int64_t end) {
+  if (!lies_inside(table, begin, end)) return false;
+  bool touched = false;
+  const std::int64_t last = row_of(table, end - 1);
+  for (std::int64_t r = row_of(table, begin) + threadIdx.x; r <= last; r += kThreads)
+    touched = touched || table.touched[r] != 0;
+  return __syncthreads_or(touched) == 0;
+}
+
 /// A grid has room for the blocks of 2^43 elements.
 template <class T, int width>
-__global__ void __launch_bounds__(kThreads, 1) partial_squares(std::int64_t n, const T* x, double* partial) {
+__global__ void __launch_bounds__(kThreads, 1)
+    partial_squares(std::int64_t n, const T* x, const TouchedRows table, double* partial) {
   using A = Computed<T>;
   SINTER_SHARED(A, parts, [kThreads / kWarp]);
   SINTER_SHARED(double, wide_parts, [kThreads / kWarp]);
@@ -59,6 +72,10 @@ __global__ void __launch_bounds__(kThreads, 1) partial_squares(std::int64_t n, c
   const std::int64_t begin = blockIdx.x * kFlatBlock;
   const T* block = x + begin;
   const int count = static_cast<int>(min(kFlatBlock, n - begin));
+  if (holds_zeros(table, begin, begin + count)) {   // for all threads, or for none
+    if (threadIdx.x == 0) partial[blockIdx.x] = 0;
+    return;
+  }
   const int whole = count - count % width;
   A sum = sum_of_squares<A, width>(block, lane * width, whole, kThreads * width);
   if constexpr (width > 1) sum += sum_of_squares<A, 1>(block, whole + lane, count, kThreads);
@@ -94,7 +111,8 @@ Status squared_norm(const SquaredNorm& p, Stream stream) {
   const std::int64_t blocks = ceil_div(p.n, kFlatBlock);
   if (blocks > 0) {
     const Status status =
-        launch(partial_squares<T, width>, dim3(blocks_for(blocks, 1)), dim3(kThreads), 0, stream, p.n, x, partial);
+        launch(partial_squares<T, width>, dim3(blocks_for(blocks, 1)), dim3(kThreads), 0, stream, p.n, x, p.table,
+               partial);
     if (!status.ok()) return status;
   }
   return launch(add_partial_squares, dim3(1), dim3(kThreads), 0, stream, blocks, partial, p.sum, p.nonfinite);
@@ -139,32 +157,13 @@ struct State {
   T* exp_avg_sq;
   std::uint16_t* low;   ///< may be null
   Dtype low_dtype;
-  Computed<T> one_minus_beta1, beta2, one_minus_beta2, eps;
+  AdamWConstants<Computed<T>> constants;
 };
-
-/// What changes from update to update, as `A` of computed_dtype.
-template <class A>
-struct Coefficients {
-  A clip, decay, step_size, inverse_root;
-};
-
-template <class A>
-__device__ __forceinline__ A flush_denormal(A x) {
-  return abs(x) < std::numeric_limits<A>::min() ? A{0} : x;
-}
-
-/// Rounds what was stored as T once more.
-template <int width, class T, class Low>
-__device__ __forceinline__ void store_low(Low* low, const Computed<T> (&x)[width]) {
-  float stored[width];
-#pragma unroll
-  for (int k = 0; k < width; ++k) stored[k] = static_cast<float>(widen(narrow<T>(x[k])));
-  store_vector(low, stored);
-}
 
 /// The step of elements i .. i + width - 1.
 template <int width, class T>
-__device__ __forceinline__ void step(const State<T>& s, const Coefficients<Computed<T>>& c, std::int64_t i) {
+__device__ __forceinline__ void step(const State<T>& s, Computed<T> clip, const AdamWNow<Computed<T>>& now,
+                                     std::int64_t i) {
   using A = Computed<T>;
   A g[width], p[width], m[width], v[width];
   load_vector(s.grad + i, g);
@@ -172,20 +171,16 @@ __device__ __forceinline__ void step(const State<T>& s, const Coefficients<Compu
   load_vector(s.exp_avg_sq + i, v);
   load_vector(s.param + i, p);
 #pragma unroll
-  for (int k = 0; k < width; ++k) {
-    g[k] *= c.clip;
-    m[k] = flush_denormal(fma(s.one_minus_beta1, g[k] - m[k], m[k]));
-    v[k] = flush_denormal(fma(s.beta2, v[k], s.one_minus_beta2 * g[k] * g[k]));
-    p[k] = p[k] * c.decay - c.step_size * m[k] / fma(sqrt(v[k]), c.inverse_root, s.eps);
-  }
+  for (int k = 0; k < width; ++k) take_adamw_step(s.constants, now, g[k] * clip, p[k], m[k], v[k]);
   store_vector(s.exp_avg + i, m);
   store_vector(s.exp_avg_sq + i, v);
   store_vector(s.param + i, p);
-  if (s.low == nullptr) return;
-  if (s.low_dtype == Dtype::f16)
-    store_low<width, T>(reinterpret_cast<f16*>(s.low + i), p);
-  else
-    store_low<width, T>(reinterpret_cast<bf16*>(s.low + i), p);
+  store_low<width, T>(s.low == nullptr ? nullptr : s.low + i, s.low_dtype, p);
+}
+
+template <class A>
+__device__ __forceinline__ A clip_factor(const double* clip) {
+  return clip == nullptr ? A{1} : static_cast<A>(*clip);
 }
 
 template <class T, int width>
@@ -194,69 +189,125 @@ __global__ void __launch_bounds__(kThreads, 1)
                const double* clip, const std::int32_t* skip) {
   using A = Computed<T>;
   if (skip != nullptr && *skip != 0) return;
-  Coefficients<A> now;
-  now.clip = clip == nullptr ? A{1} : static_cast<A>(*clip);
+  const A factor = clip_factor<A>(clip);
   for (std::int64_t chunk = blockIdx.x; chunk < groups.chunks; chunk += gridDim.x) {
     int g = 0;
     while (g + 1 < groups.count && groups.group[g + 1].first_chunk <= chunk) ++g;
-    const AdamWCoefficients& given = coefficients[groups.group[g].number];
-    now.decay = static_cast<A>(given.decay);
-    now.step_size = static_cast<A>(given.step_size);
-    now.inverse_root = static_cast<A>(given.inverse_root);
+    const AdamWNow<A> now(coefficients[groups.group[g].number]);
     const std::int64_t begin = groups.group[g].begin + (chunk - groups.group[g].first_chunk) * kChunk;
     const int count = static_cast<int>(min(std::int64_t{kChunk}, groups.group[g].end - begin));
     const int whole = count - count % width;
     for (int i = static_cast<int>(threadIdx.x) * width; i < whole; i += kThreads * width)
-      step<width>(state, now, begin + i);
+      step<width>(state, factor, now, begin + i);
     if constexpr (width > 1)
       for (int i = whole + static_cast<int>(threadIdx.x); i < count; i += kThreads)
-        step<1>(state, now, begin + i);
+        step<1>(state, factor, now, begin + i);
+  }
+}
+
+/// The touched rows of the deferred table: a block for 32 rows.
+template <class T, int width>
+__global__ void __launch_bounds__(kThreads, 1)
+    adamw_touched(const DeferredRows deferred, const State<T> state, const AdamWCoefficients* coefficients,
+                  const double* clip, const std::int32_t* skip) {
+  using A = Computed<T>;
+  if (skip != nullptr && *skip != 0) return;
+  const TouchedRows& table = deferred.table;
+  const A factor = clip_factor<A>(clip);
+  const AdamWNow<A> now(*coefficients);
+  for (std::int64_t first = std::int64_t{blockIdx.x} * kWarp; first < table.rows;
+       first += std::int64_t{gridDim.x} * kWarp) {
+    const unsigned marked = marked_rows(table.touched, first, table.rows);
+    for_marked_rows(marked, first, [&](std::int64_t row) {
+      for (std::int64_t c = static_cast<std::int64_t>(threadIdx.x) * width; c < table.cols; c += kThreads * width)
+        step<width>(state, factor, now, table.begin + row * table.cols + c);
+    });
+    if (threadIdx.x >= kWarp || (marked >> threadIdx.x & 1u) == 0) continue;
+    if (deferred.current[first + threadIdx.x] != *deferred.step - 1)
+      device_fail("a touched row has not seen the update before this one");
+    deferred.current[first + threadIdx.x] = *deferred.step;
   }
 }
 
 template <class T>
 State<T> state_of(const AdamW& p) {
-  using A = Computed<T>;
   return {.grad = static_cast<const T*>(p.grad),
           .param = static_cast<T*>(p.param),
           .exp_avg = static_cast<T*>(p.exp_avg),
           .exp_avg_sq = static_cast<T*>(p.exp_avg_sq),
           .low = static_cast<std::uint16_t*>(p.low),
           .low_dtype = p.low_dtype,
-          .one_minus_beta1 = static_cast<A>(1 - p.beta1),
-          .beta2 = static_cast<A>(p.beta2),
-          .one_minus_beta2 = static_cast<A>(1 - p.beta2),
-          .eps = static_cast<A>(p.eps)};
+          .constants = AdamWConstants<Computed<T>>(p)};
 }
 
-/// Whether every chunk of every group begins where `width` elements of each buffer can be read at once.
+/// The ranges of elements that adamw_step takes: the groups without the deferred table.
+class Ranges {
+ public:
+  explicit Ranges(const AdamW& p) : p_(p), table_(p.deferred.table.touched == nullptr ? -1 : group_of(p)) {}
+
+  /// Appends to `groups` what is left and finds room there; false when nothing is left.
+  bool fill(Groups& groups) {
+    for (; group_ < p_.group_count && groups.count < kGroupsPerLaunch; next()) {
+      const auto [begin, end] = range();
+      if (begin == end) continue;
+      groups.group[groups.count++] = {begin, end, groups.chunks, group_};
+      groups.chunks += ceil_div(end - begin, kChunk);
+    }
+    return groups.count > 0;
+  }
+  /// Whether each begins at a multiple of `width`.
+  bool begin_at_multiples_of(int width) {
+    bool all = true;
+    for (; group_ < p_.group_count; next())
+      if (const auto [begin, end] = range(); begin < end) all = all && begin % width == 0;
+    return all;
+  }
+
+ private:
+  std::pair<std::int64_t, std::int64_t> range() const {
+    const AdamWGroup& group = p_.groups[group_];
+    if (group_ != table_) return {group.begin, group.end};
+    const TouchedRows& table = p_.deferred.table;
+    if (!behind_table_) return {group.begin, table.begin};
+    return {table.begin + table.rows * table.cols, group.end};
+  }
+  void next() {
+    if (group_ == table_ && !behind_table_) {
+      behind_table_ = true;
+    } else {
+      ++group_;
+    }
+  }
+
+  const AdamW& p_;
+  const int table_;   ///< the group of the deferred table; -1: none
+  int group_ = 0;
+  bool behind_table_ = false;
+};
+
+/// Whether `width` elements of each buffer can be read at once wherever chunks and touched rows begin.
 template <class T, int width>
-bool groups_are_aligned(const AdamW& p) {
-  for (int g = 0; g < p.group_count; ++g)
-    if (p.groups[g].begin < p.groups[g].end && p.groups[g].begin % width != 0) return false;
+bool is_aligned(const AdamW& p) {
+  const TouchedRows& table = p.deferred.table;
+  if (table.touched != nullptr && (table.begin % width != 0 || table.cols % width != 0)) return false;
   const auto aligned = [](const void* buffer) { return rows_are_aligned<width>(static_cast<const T*>(buffer), width); };
-  return aligned(p.grad) && aligned(p.param) && aligned(p.exp_avg) && aligned(p.exp_avg_sq) &&
-         rows_are_aligned<width>(static_cast<const std::uint16_t*>(p.low), width);
+  return Ranges(p).begin_at_multiples_of(width) && aligned(p.grad) && aligned(p.param) && aligned(p.exp_avg) &&
+         aligned(p.exp_avg_sq) && rows_are_aligned<width>(static_cast<const std::uint16_t*>(p.low), width);
 }
 
 template <class T, int width>
 Status adamw(const AdamW& p, Stream stream) {
-  if (!groups_are_aligned<T, width>(p)) return unsupported("a buffer or a group's begin is not aligned to 16 bytes");
+  if (!is_aligned<T, width>(p)) return unsupported("a buffer, a group or the table is not aligned to 16 bytes");
   const State<T> state = state_of<T>(p);
-  for (int next = 0; next < p.group_count;) {
-    Groups groups;
-    for (; next < p.group_count && groups.count < kGroupsPerLaunch; ++next) {
-      const AdamWGroup& from = p.groups[next];
-      if (from.begin == from.end) continue;
-      groups.group[groups.count++] = {from.begin, from.end, groups.chunks, next};
-      groups.chunks += ceil_div(from.end - from.begin, kChunk);
-    }
-    if (groups.count == 0) break;
-    const Status status = launch(adamw_step<T, width>, dim3(walking_blocks(groups.chunks, 1)), dim3(kThreads), 0,
-                                 stream, groups, state, p.coefficients, p.clip, p.skip);
-    if (!status.ok()) return status;
-  }
-  return {};
+  Status status;
+  Ranges ranges(p);
+  for (Groups groups; status.ok() && ranges.fill(groups); groups = {})
+    status = launch(adamw_step<T, width>, dim3(walking_blocks(groups.chunks, 1)), dim3(kThreads), 0, stream, groups,
+                    state, p.coefficients, p.clip, p.skip);
+  const TouchedRows& table = p.deferred.table;
+  if (!status.ok() || table.touched == nullptr || table.rows == 0) return status;
+  return launch(adamw_touched<T, width>, dim3(walking_blocks(table.rows, kWarp)), dim3(kThreads), 0, stream, p.deferred,
+                state, p.coefficients + group_of(p), p.clip, p.skip);
 }
 
 Status adamw_by_element(const AdamW& p, Stream stream) {
@@ -268,7 +319,7 @@ Status adamw_by_vector(const AdamW& p, Stream stream) {
 int select_adamw(const AdamW& p) {
   bool aligned = false;
   (void)by_floating(p.dtype, [&]<class T>(Type<T>) {
-    aligned = groups_are_aligned<T, kVector<T>>(p);
+    aligned = is_aligned<T, kVector<T>>(p);
     return Status{};
   });
   return aligned ? 1 : 0;

@@ -18,6 +18,7 @@ Status run_squared_norm(const SquaredNorm& p, Stream) {
   double sum = 0;
   bool nonfinite = false;
   for (std::int64_t i = 0; i < p.n; ++i) {
+    if (lies_inside(p.table, i, i + 1) && p.table.touched[row_of(p.table, i)] == 0) continue;
     const double x = load(p.dtype, p.x, i);
     sum += x * x;
     nonfinite = nonfinite || !std::isfinite(x);
@@ -43,8 +44,12 @@ void update(const AdamW& p, const AdamWCoefficients& k, double clip, std::int64_
 Status run_adamw(const AdamW& p, Stream) {
   if (p.skip != nullptr && *p.skip != 0) return {};
   const double clip = p.clip == nullptr ? 1 : *p.clip;
+  const TouchedRows& table = p.deferred.table;
   for (int k = 0; k < p.group_count; ++k)
-    for (std::int64_t i = p.groups[k].begin; i < p.groups[k].end; ++i) update(p, p.coefficients[k], clip, i);
+    for (std::int64_t i = p.groups[k].begin; i < p.groups[k].end; ++i)
+      if (!lies_inside(table, i, i + 1) || table.touched[row_of(table, i)] != 0) update(p, p.coefficients[k], clip, i);
+  for (std::int64_t r = 0; table.touched != nullptr && r < table.rows; ++r)
+    if (table.touched[r] != 0) p.deferred.current[r] = *p.deferred.step;
   return {};
 }
 
