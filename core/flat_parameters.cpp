@@ -62,6 +62,8 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
   flat.values_ = Tensor::zeros(length, options);
   flat.gradients_ = Tensor::zeros(length, options);
   for (Segment& segment : flat.segments_) {
+    if (const auto& rows = segment.tensor.ensure_meta().rows; rows != nullptr && rows->make_current)
+      rows->make_current(nullptr);
     flat.view(segment, flat.values_).copy_(segment.tensor.detach());
     const std::size_t size = size_of(options.dtype);
     segment.tensor.rebind_storage(std::make_shared<Storage>(flat.values_.storage(),
@@ -69,6 +71,7 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
                                                             static_cast<std::size_t>(segment.numel) * size));
     autograd::Meta& meta = segment.tensor.ensure_meta();
     const Tensor old = segment.tensor.grad();
+    meta.rows = nullptr;
     meta.grad = flat.view(segment, flat.gradients_);
     if (old.defined()) meta.grad.copy_(old);
     meta.grad_pinned = true;
@@ -105,8 +108,33 @@ Tensor FlatParameters::view(const Segment& segment, const Tensor& flat) const {
                          contiguous_strides(segment.shape), flat.dtype());
 }
 
+RowTracker& FlatParameters::track_rows(const std::string& name) {
+  const Segment* const segment = find(name);
+  if (segment == nullptr)
+    fail(ErrorCode::usage, "there is no trained parameter ", name, " whose rows could be tracked");
+  if (segment->shape.rank() != 2)
+    fail(ErrorCode::usage, "parameter ", name, " is ", segment->shape, "; rows are tracked of a table [rows, columns]");
+  if (tracked_rows_ != nullptr && tracked_name_ != segment->name)
+    fail(ErrorCode::usage, "the rows of ", tracked_name_, " are tracked already, and those of one table can be; ", name,
+         " stays without");
+  if (tracked_rows_ == nullptr) {
+    tracked_name_ = segment->name;
+    tracked_rows_ = std::make_shared<RowTracker>(view(*segment, gradients_), segment->offset);
+    autograd::Meta& meta = segment->tensor.ensure_meta();
+    meta.rows = tracked_rows_;
+    meta.grad_stale = false;
+  }
+  return *tracked_rows_;
+}
+
 void FlatParameters::zero_grad() {
-  for (const Segment& segment : segments_) segment.tensor.ensure_meta().grad_stale = true;
+  for (const Segment& segment : segments_) {
+    autograd::Meta& meta = segment.tensor.ensure_meta();
+    if (meta.rows != nullptr && meta.rows == tracked_rows_)
+      tracked_rows_->zero();
+    else
+      meta.grad_stale = true;
+  }
 }
 
 void FlatParameters::settle_gradients() {

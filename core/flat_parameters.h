@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/parameter.h"
+#include "core/row_tracker.h"
 #include "core/tensor.h"
 
 namespace sinter {
@@ -50,7 +51,15 @@ class FlatParameters {
   /// The part of a flat buffer that belongs to a segment, in its shape.
   Tensor view(const Segment& segment, const Tensor& flat) const;
 
-  /// Declares every gradient old: the next accumulation overwrites. No pass over memory.
+  /// From now on the gradient of this parameter, a table, is followed row by row: it is never stale, zero_grad()
+  /// zeroes only the rows that were touched, and who writes to gradients() there marks rows. The gradient becomes zero.
+  /// At most one table; again for the same one does nothing. Error(usage) for an unknown name, what is no matrix, or a
+  /// second table.
+  RowTracker& track_rows(const std::string& name);
+  /// The tracker of track_rows(); null before.
+  RowTracker* tracked_rows() const { return tracked_rows_.get(); }
+
+  /// Declares every gradient old: the next accumulation overwrites. No pass over memory but touched rows.
   void zero_grad();
   /// Writes zeros where no gradient came since zero_grad, so that the flat gradient is defined everywhere.
   void settle_gradients();
@@ -65,6 +74,8 @@ class FlatParameters {
   std::map<std::string, Tensor> states_;
   std::vector<Segment> segments_;
   std::vector<std::int64_t> group_begin_;
+  std::string tracked_name_;
+  std::shared_ptr<RowTracker> tracked_rows_;
 };
 
 }  // namespace sinter

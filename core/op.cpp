@@ -3,6 +3,7 @@
 #include "core/autograd/engine.h"
 #include "core/autograd/mode.h"
 #include "core/autograd/node.h"
+#include "core/row_tracker.h"
 
 namespace sinter {
 
@@ -21,6 +22,12 @@ std::size_t Backward::saved_count() const { return node_.saved.size(); }
 void Backward::enter(int branch) const { node_.op->entered->fetch_or(1u << branch, std::memory_order_relaxed); }
 
 std::optional<GradTarget> Backward::target(std::size_t i) const {
+  const std::optional<GradTarget> found = target_of_rows(i);
+  if (found && found->rows != nullptr) found->rows->mark_all();
+  return found;
+}
+
+std::optional<GradTarget> Backward::target_of_rows(std::size_t i) const {
   if (create_graph_ || !autograd::accumulates_into_leaves() || autograd::AnomalyGuard::active()) return std::nullopt;
   const autograd::Node* next = node_.edges[i].node.get();
   if (next == nullptr || !next->leaf.defined() || !node_.post_hooks.empty()) return std::nullopt;
@@ -29,7 +36,7 @@ std::optional<GradTarget> Backward::target(std::size_t i) const {
   if (!meta.grad_pinned || !meta.leaf_hooks.empty()) return std::nullopt;
   const bool accumulate = !meta.grad_stale;
   meta.grad_stale = false;
-  return GradTarget{meta.grad, accumulate};
+  return GradTarget{meta.grad, accumulate, meta.rows.get()};
 }
 
 kernels::Cost default_cost(Inputs in) {

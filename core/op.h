@@ -25,6 +25,7 @@
 
 namespace sinter {
 
+class RowTracker;
 struct OpRow;
 
 namespace autograd {
@@ -66,6 +67,7 @@ class Forward {
 struct GradTarget {
   Tensor grad;       ///< contiguous, of the input's shape and dtype
   bool accumulate;   ///< false: the old content is stale, overwrite it
+  RowTracker* rows = nullptr;   ///< null: any element may be written; else see Backward::target_of_rows
 };
 
 /// What backward may ask.
@@ -81,6 +83,9 @@ class Backward {
   /// The gradient buffer of input i, when that is a leaf whose gradient lives in a flat buffer and nobody needs to see
   /// the single contribution. The caller writes or adds the whole product and returns an undefined Tensor for input i.
   std::optional<GradTarget> target(std::size_t i) const;
+  /// The same for ops that add to few rows of a table. Where `rows` is not null, the caller marks there what it adds
+  /// to.
+  std::optional<GradTarget> target_of_rows(std::size_t i) const;
   bool create_graph() const { return create_graph_; }
   void enter(int branch) const;
 

@@ -11,6 +11,7 @@
 #include "core/autograd/node.h"
 #include "core/error.h"
 #include "core/ops/broadcast.h"
+#include "core/row_tracker.h"
 #include "core/runtime/runtime.h"
 #include "kernels/copy.h"
 #include "kernels/elementwise.h"
@@ -195,6 +196,9 @@ void Tensor::set_grad(const Tensor& grad) {
     const NoGradGuard guard;
     m.grad.copy_(grad);
     m.grad_stale = false;
+    if (m.rows != nullptr) m.rows->mark_all();
+  } else if (m.rows != nullptr) {
+    m.rows->zero();
   } else {
     m.grad_stale = true;
   }

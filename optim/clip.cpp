@@ -19,6 +19,7 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm, double scal
                               .x = gradients.data(),
                               .sum = results.data<double>(),
                               .nonfinite = reinterpret_cast<std::int32_t*>(results.data<double>() + 1)};
+  if (const RowTracker* const rows = parameters.tracked_rows()) params.table = rows->touched();
   Runtime& runtime = Runtime::instance();
   const auto bytes = static_cast<std::int64_t>(runtime.workspace(gradients.device(), params));
   const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, gradients.device()});

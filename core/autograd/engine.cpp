@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce.h"
+#include "core/row_tracker.h"
 
 namespace sinter::autograd {
 namespace {
@@ -42,6 +43,7 @@ void accumulate_into_leaf(const Tensor& leaf, const Tensor& gradient, bool creat
       meta.grad.add_(gradient);
     }
     meta.grad_stale = false;
+    if (meta.rows != nullptr) meta.rows->mark_all();
   } else if (create_graph || meta.grad.requires_grad()) {
     meta.grad = add(meta.grad, gradient);
   } else {

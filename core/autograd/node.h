@@ -10,6 +10,10 @@
 #include "core/op.h"
 #include "core/tensor.h"
 
+namespace sinter {
+class RowTracker;
+}
+
 namespace sinter::autograd {
 
 /// A tensor kept for backward, with the version it had. An output of the node itself is kept without its graph edge, so
@@ -82,6 +86,8 @@ struct Meta {
   /// accumulation overwrites it.
   bool grad_pinned = false;
   bool grad_stale = false;
+  /// Of a table whose pinned gradient is followed row by row; that is never stale. Null: none.
+  std::shared_ptr<RowTracker> rows;
   Tensor grad;
   std::shared_ptr<Node> grad_fn;    ///< null on leaves
   int output_nr = 0;

@@ -1,5 +1,6 @@
 #include "core/ops/embedding.h"
 
+#include "core/autograd/node.h"
 #include "core/error.h"
 #include "core/op.h"
 #include "core/ops/broadcast.h"
@@ -7,6 +8,7 @@
 #include "core/ops/gather.h"
 #include "core/ops/layer_norm.h"
 #include "core/ops/registry.h"
+#include "core/row_tracker.h"
 #include "core/runtime/runtime.h"
 #include "kernels/embedding.h"
 #include "kernels/gather.h"
@@ -19,11 +21,12 @@ struct TableGradient {
   Tensor buffer;
   bool in_place = false;
 
-  TableGradient(Backward& ctx, std::size_t input, const Shape& shape, TensorOptions options) {
-    if (const std::optional<GradTarget> target = ctx.target(input)) {
+  TableGradient(Backward& ctx, std::size_t input, const Shape& shape, TensorOptions options, const Tensor& ids) {
+    if (const std::optional<GradTarget> target = ctx.target_of_rows(input)) {
       buffer = target->grad;
       in_place = true;
       if (!target->accumulate) buffer.zero_();
+      if (target->rows != nullptr) target->rows->mark(ids);
     } else {
       buffer = Tensor::zeros(shape, options);
     }
@@ -55,7 +58,7 @@ struct Embedding {
   }
   static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs grad) {
     const Tensor ids = ctx.saved(0), dy = grad[0].contiguous();
-    const TableGradient table(ctx, 0, attrs.table, dy.options());
+    const TableGradient table(ctx, 0, attrs.table, dy.options(), ids);
     ctx.enter(table.in_place ? 0 : 1);
     const kernels::IndexAdd params{
         .dtype = dy.dtype(), .outer = 1, .n = attrs.table[0], .inner = attrs.table[1], .m = ids.numel(),
@@ -115,9 +118,9 @@ struct EmbeddingLayerNorm {
     const Tensor z = ctx.saved(0), gamma = ctx.saved(1), mean = ctx.saved(2), rstd = ctx.saved(3);
     const Tensor ids = ctx.saved(4), type_ids = ctx.saved(5), position_ids = ctx.saved(6);
     const Tensor dy = grad[0].contiguous();
-    const TableGradient word(ctx, 0, attrs.word, z.options());
-    const TableGradient type(ctx, 1, attrs.type, z.options());
-    const TableGradient position(ctx, 2, attrs.position, z.options());
+    const TableGradient word(ctx, 0, attrs.word, z.options(), ids);
+    const TableGradient type(ctx, 1, attrs.type, z.options(), type_ids);
+    const TableGradient position(ctx, 2, attrs.position, z.options(), position_ids);
     const Tensor dgamma = Tensor::empty(gamma.shape(), gamma.options());
     const Tensor dbeta = Tensor::empty(gamma.shape(), gamma.options());
     kernels::EmbeddingLayerNormBackward params{
@@ -155,6 +158,12 @@ void check_padding(const char* op, std::int64_t padding_idx, const Tensor& table
          table.shape());
 }
 
+/// The tracker of a table of which an optimizer updates rows late; else null.
+RowTracker* lagging(const Tensor& table) {
+  const autograd::Meta* meta = table.meta();
+  return meta != nullptr && meta->rows != nullptr && meta->rows->make_current ? meta->rows.get() : nullptr;
+}
+
 }  // namespace
 
 const OpRow embedding_op = make_row<Embedding>();
@@ -164,6 +173,11 @@ Tensor embedding(const Tensor& table, const Tensor& ids, std::int64_t padding_id
   if (table.rank() != 2) fail(ErrorCode::usage, "embedding: the table is ", table.shape(), ", it must be [V, H]");
   check_dtype("embedding", "ids", ids, Dtype::i64);
   check_padding("embedding", padding_idx, table);
+  if (RowTracker* const rows = lagging(table)) {
+    const Tensor there = checked_indices("embedding", "id", ids, table.size(0), table.device());
+    rows->make_current(&there);
+    return run_op1(embedding_op, Embedding::Attrs{table.shape(), padding_idx}, {table, there});
+  }
   return run_op1(embedding_op, Embedding::Attrs{table.shape(), padding_idx}, {table, ids});
 }
 
@@ -194,6 +208,9 @@ Tensor embedding_layer_norm(const EmbeddingTables& tables, const Tensor& ids, co
   attrs.ids = moved[0];
   attrs.type_ids = moved[1];
   attrs.position_ids = moved[2];
+  if (RowTracker* const rows = lagging(tables.word)) rows->make_current(&attrs.ids);
+  if (RowTracker* const rows = lagging(tables.type)) rows->make_current(&attrs.type_ids);
+  if (RowTracker* const rows = lagging(tables.position)) rows->make_current(&attrs.position_ids);
   return run_op1(embedding_layer_norm_op, attrs, {tables.word, tables.type, tables.position, gamma, beta});
 }
 

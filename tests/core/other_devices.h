@@ -22,9 +22,11 @@ inline Device another(Device device) {
   return device.type() == DeviceType::cuda ? Device::cuda(index) : Device::simt(index);
 }
 
-/// "simt0", "cuda0"
+/// "cpu0", "simt0", "cuda0"
 inline std::string name_of(const ::testing::TestParamInfo<Device>& tested) {
-  return (tested.param.type() == DeviceType::cuda ? "cuda" : "simt") + std::to_string(tested.param.index());
+  const DeviceType type = tested.param.type();
+  const char* const name = type == DeviceType::cuda ? "cuda" : type == DeviceType::simt ? "simt" : "cpu";
+  return name + std::to_string(tested.param.index());
 }
 
 /// Runs the TEST_Ps of a fixture on the emulated device, on one whose work waits until somebody waits for it, and on a
