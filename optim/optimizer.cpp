@@ -58,11 +58,17 @@ void Optimizer::step(double clip_coefficient) {
   const NoGradGuard guard;
   flat_.settle_gradients();
   ++steps_;
-  update(clip_coefficient);
+  try {
+    update(clip_coefficient);
+  } catch (...) {
+    --steps_;
+    throw;
+  }
   flat_.mark_written(name_);
 }
 
 std::vector<std::pair<std::string, Tensor>> Optimizer::state_tensors() {
+  flush();
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const char* state : states_)
     for (const Segment& segment : flat_.segments())
@@ -80,6 +86,7 @@ void Optimizer::load_state(const std::function<Tensor(const std::string&)>& read
     target.copy_(source);
   }
   steps_ = steps;
+  loaded();
 }
 
 }  // namespace sinter::optim

@@ -38,10 +38,14 @@ class Optimizer {
   std::int64_t steps() const { return steps_; }
   FlatParameters& parameters() { return flat_; }
 
-  /// The state by name, "<state>.<parameter>", as views in the parameters' shapes.
+  /// Brings up to date what update() leaves for later (AdamW::defer_rows); before anybody reads or writes values or
+  /// states in another way than a forward does. Does nothing where nothing is left.
+  virtual void flush() {}
+
+  /// The state by name, "<state>.<parameter>", as views in the parameters' shapes. Flushes.
   std::vector<std::pair<std::string, Tensor>> state_tensors();
-  /// Reads every state through `read` and takes `steps` as the number of updates done. Error(bad_input) when a shape
-  /// or dtype differs.
+  /// Reads every state through `read` and takes `steps` as the number of updates done. Flushes first. Error(bad_input)
+  /// when a shape or dtype differs.
   void load_state(const std::function<Tensor(const std::string& name)>& read, std::int64_t steps);
 
  protected:
@@ -56,6 +60,8 @@ class Optimizer {
   std::vector<GroupRange> group_ranges() const;
   /// Writes flat_.values(). steps() counts this update already, and every gradient is whole.
   virtual void update(double clip_coefficient) = 0;
+  /// load_state() has replaced states and steps().
+  virtual void loaded() {}
   /// Error(usage) that names `what` while steps_ is behind the device.
   void check_drained(const char* what) const;
 

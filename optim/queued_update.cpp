@@ -59,6 +59,7 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
     : optimizer_(optimizer), device_(optimizer.flat_.values().device()) {
   check_options(options);
   optimizer_.check_drained("a QueuedUpdate");
+  optimizer_.check_nothing_deferred("a QueuedUpdate");
   UpdateState begin;
   prepare_.record_count = options.record_count;
   prepare_.max_nonfinite_in_a_row = options.max_nonfinite_in_a_row;
@@ -140,6 +141,7 @@ void QueuedUpdate::run() {
 }
 
 void QueuedUpdate::count_replay() {
+  optimizer_.check_nothing_deferred("a QueuedUpdate");
   if (is_full())
     fail(ErrorCode::usage, "QueuedUpdate: ", optimizer_.undrained_, " updates wait for drain(), and there is room for ",
          prepare_.record_count, " records; drain in time");
@@ -196,6 +198,7 @@ void QueuedUpdate::check_state(const UpdateState& state) const {
 
 void QueuedUpdate::write_state(const UpdateState& state) {
   optimizer_.check_drained("QueuedUpdate::write_state");
+  optimizer_.check_nothing_deferred("a QueuedUpdate");
   check_state(state);
   UpdateState next = state;
   next.loss_gradient = static_cast<float>(state.scale);
