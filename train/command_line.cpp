@@ -136,6 +136,8 @@ void add_training_options(CLI::App& app, CommandLine& c) {
       .option("--label_smoothing_factor", a.label_smoothing_factor, "Of the training and evaluation loss")
       .option("--optim", a.optim, "adamw_torch, adamw_torch_fused (the same here) or sgd")
       .option("--optim_args", a.optim_args, "sgd's: momentum=0.9,nesterov=true")
+      .flag("--deferred_embedding_update", a.deferred_embedding_update,
+            "Rows of the word table wait for their update until they are read; the same bits")
       .option("--lr_scheduler_type", a.lr_scheduler_type, "linear, cosine, constant ... (README has all)")
       .json("--lr_scheduler_kwargs", a.lr_scheduler_kwargs, "Of that schedule: {\"num_cycles\": 2}")
       .option("--warmup_steps", a.warmup_steps, "Updates of warm-up; below 1: a share of all")

@@ -114,6 +114,7 @@ PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std
   const NoGradGuard guard;
   const EvalMode mode(*parts_.model);
   const bool trains = optimizer_ != nullptr;
+  if (trains) optimizer_->flush();
   const ComputeDtype dtype(*parts_.model, !trains && parts_.args.fp16_full_eval   ? Dtype::f16
                                           : !trains && parts_.args.bf16_full_eval ? Dtype::bf16
                                                                                   : parts_.model->compute_dtype());

@@ -99,6 +99,7 @@ void Trainer::fire(CallbackHandler::Event event, const Metrics* metrics, const J
                           .optimizer = optimizer_,
                           .metrics = metrics,
                           .logs = logs};
+  flush_before(event);
   callbacks_.call(event, context);
 }
 
@@ -126,6 +127,7 @@ ModelOutput Trainer::compute_loss(const LossInputs& inputs) {
 }
 
 void Trainer::save_model(const std::optional<std::filesystem::path>& folder) {
+  if (optimizer_ != nullptr) optimizer_->flush();
   train::save_model(folder.value_or(parts_.args.output_dir), *parts_.model,
                     parts_.tokenizer ? &*parts_.tokenizer : nullptr, parts_.args);
   if (!folder) remove_replaced();

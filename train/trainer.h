@@ -150,6 +150,13 @@ class Trainer {
   std::vector<double> next_learning_rates(const Run& run) const;
   void tell_device(Run& run);
   std::string why_one_by_one(const Run& run) const;
+
+  // deferred_embedding.cpp
+  /// Where nobody would see the difference, the optimizer updates rows of the word table late.
+  void defer_embedding(const Run& run) const;
+  /// Before an event whose callbacks may look at weights and optimizer state.
+  void flush_before(CallbackHandler::Event event) const;
+
   TrainOutput finish(Run& run);
   void load_best_model();
 

@@ -31,6 +31,9 @@ struct TrainingArguments {
   double max_grad_norm = 1;      ///< 0: no clipping, and no grad_norm in the log
   std::string optim = "adamw_torch";   ///< adamw_torch, adamw_torch_fused (the same here) or sgd
   std::string optim_args;              ///< "momentum=0.9,nesterov=true"; sgd's
+  /// Not HF's. With AdamW, rows of the word table that an update does not touch are updated when they are needed
+  /// (optim::AdamW::defer_rows): the same bits in less time. False: every row in every update.
+  bool deferred_embedding_update = true;
   double label_smoothing_factor = 0;   ///< of the training and of the evaluation loss
 
   std::string lr_scheduler_type = "linear";           ///< a name of optim/schedule.h

@@ -33,6 +33,7 @@ void for_each_field(Arguments& a, Visit&& visit) {
   visit("max_grad_norm", a.max_grad_norm);
   visit("optim", a.optim);
   visit("optim_args", a.optim_args);
+  visit("deferred_embedding_update", a.deferred_embedding_update);
   visit("label_smoothing_factor", a.label_smoothing_factor);
   visit("lr_scheduler_type", a.lr_scheduler_type);
   visit("lr_scheduler_kwargs", a.lr_scheduler_kwargs);

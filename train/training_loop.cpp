@@ -205,6 +205,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     control_.should_training_stop = stopped;
   }
   queue_steps(run);
+  defer_embedding(run);
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
@@ -320,6 +321,7 @@ void Trainer::tell_device(Run& run) {
 
 TrainOutput Trainer::finish(Run& run) {
   settle(run);
+  run.optimizer->flush();
   TrainOutput output;
   output.global_step = state_.global_step;
   output.stopped_by_signal = StopSignal::received();

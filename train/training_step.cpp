@@ -207,6 +207,7 @@ void Trainer::save(Run& run) {
   const std::filesystem::path folder = checkpoint_folder(args.output_dir, state_.global_step);
   if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();
   state_.stateful_callbacks = callbacks_.states(control_);
+  run.optimizer->flush();
   save_checkpoint(folder, run.parts(), args.save_only_model && StopSignal::received() == 0);   // a stopped run goes on
   run.unsaved = false;
   std::erase(replaced_, folder);
