@@ -2,7 +2,8 @@
 // product, the kernels of gemm.cu take it.
 //
 // The algorithm is the first that cuBLASLt's heuristic names, found once for each problem and kept, so a run repeats
-// bit for bit on the same GPU with the same release. Sums over K are in f32, without TF32; parts of a split K are added
+// bit for bit on the same GPU with the same release; or that of an open table (kernels/gemm_table.h), whose choice
+// follows times and so repeats only where the table is kept. Sums over K are in f32, without TF32; parts of a split K are added
 // in f32, in the workspace and in a fixed order, and never in C, where each would be rounded to its dtype.
 #pragma once
 
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "kernels/gemm.h"
+#include "kernels/gemm_table.h"
 
 namespace sinter::kernels::cuda {
 
@@ -32,6 +34,9 @@ Status gemm_by_cublaslt(const Gemm& p, Stream stream);
 
 /// The row `own` with one more variant, "cublaslt", which is selected wherever it takes the params. Called once.
 KernelEntry with_cublaslt(const KernelEntry& own);
+
+/// The tables of the algorithms that were tuned; choices are cublasLtMatmulAlgo_t.
+const GemmTuner& cublaslt_tuner();
 
 /// "cuBLASLt 13.1.0"
 std::string cublaslt_version();

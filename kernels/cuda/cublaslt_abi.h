@@ -21,9 +21,15 @@ enum PreferenceAttribute {
   kMaxWorkspaceBytes = 1, kReductionSchemeMask = 3,
   kMinAlignmentA = 5, kMinAlignmentB = 6, kMinAlignmentC = 7, kMinAlignmentD = 8
 };
-/// The parts of a split K are added in f32, in the workspace, in a fixed order.
-inline constexpr std::uint32_t kReductionComputeType = 2;
+/// The parts of a split K are added in f32, in the workspace, in a fixed order. None: K is not split.
+inline constexpr std::uint32_t kReductionNone = 0, kReductionComputeType = 2;
 
+enum AlgorithmAttribute { kReductionScheme = 3 };        ///< cublasLtMatmulAlgoConfigAttributes_t
+enum AlgorithmDemand {                                   ///< cublasLtMatmulAlgoCapAttributes_t
+  kDemandedAlignmentA = 16, kDemandedAlignmentB = 17, kDemandedAlignmentC = 18, kDemandedAlignmentD = 19
+};
+
+/// cublasLtMatmulAlgo_t. It may be written to a file and read again by the same release of the library.
 struct Algorithm {
   std::uint64_t data[8];
 };
@@ -55,6 +61,13 @@ struct Functions {
   Answer (*MatmulPreferenceDestroy)(Preference);
   Answer (*MatmulAlgoGetHeuristic)(Handle, MatmulDesc, MatrixLayout a, MatrixLayout b, MatrixLayout c, MatrixLayout d,
                                    Preference, int wanted, HeuristicResult* results, int* found);
+  /// What an algorithm from elsewhere needs for this product, or why it cannot compute it.
+  Answer (*MatmulAlgoCheck)(Handle, MatmulDesc, MatrixLayout a, MatrixLayout b, MatrixLayout c, MatrixLayout d,
+                            const Algorithm*, HeuristicResult* result);
+  Answer (*MatmulAlgoConfigGetAttribute)(const Algorithm*, AlgorithmAttribute, void* value, std::size_t bytes,
+                                         std::size_t* written);
+  Answer (*MatmulAlgoCapGetAttribute)(const Algorithm*, AlgorithmDemand, void* value, std::size_t bytes,
+                                      std::size_t* written);
   /// D = alpha op(A) op(B) + beta C, with the epilogue.
   Answer (*Matmul)(Handle, MatmulDesc, const void* alpha, const void* a, MatrixLayout, const void* b, MatrixLayout,
                    const void* beta, const void* c, MatrixLayout, void* d, MatrixLayout, const Algorithm*,

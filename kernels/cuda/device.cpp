@@ -287,6 +287,8 @@ void destroy_stream(int device, Stream stream) {
 
 }  // namespace
 
+bool captures_forbid_waiting(int device) { return captures().forbid_freeing(device); }
+
 const DeviceApi& cuda_device_api() {
   static const DeviceApi api = {
       .device_count = [] { return static_cast<int>(devices().names.size()); },

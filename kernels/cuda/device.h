@@ -9,4 +9,8 @@ namespace sinter::kernels {
 /// counted. A call may change and restores the calling thread's current device.
 const DeviceApi& cuda_device_api();
 
+/// True while a stream of the device is captured, or the calling thread captures one of any device: nothing may be
+/// allocated then, and the host may not wait.
+bool captures_forbid_waiting(int device);
+
 }  // namespace sinter::kernels

@@ -2,9 +2,6 @@
 // emulated device, which runs the copy kernel.
 #include "kernels/cuda/cublaslt.h"
 
-#include <cuda_runtime_api.h>
-#include <dlfcn.h>
-
 #include <cmath>
 
 #include "kernels/base/entry.h"
@@ -12,6 +9,7 @@
 #include "kernels/simt/module.h"
 #include "tests/kernels/cuda/device_case.h"
 #include "tests/kernels/cuda/device_under_test.h"
+#include "tests/kernels/gpu/pretended_cublaslt.h"
 
 namespace sinter::kernels::testing {
 
@@ -88,12 +86,6 @@ TEST(CublasLt, BiasIsAddedToEveryRow) {
     check_product(dtype, {.batch = 3, .transpose_b = true, .bias = true, .gap = 1});
     check_product(dtype, {.batch = 2, .bias = true, .same_b = true});
   }
-}
-
-int questions() {
-  const std::string name = "libcublasLt.so." + std::to_string(CUDART_VERSION / 1000);
-  void* const function = dlsym(dlopen(name.c_str(), RTLD_NOW | RTLD_NOLOAD), "pretended_cublaslt_questions");
-  return reinterpret_cast<int (*)()>(function)();
 }
 
 /// 1 x 1 x 1 in f16, with a bias of f32 that f16 does not hold.

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "kernels/base/host_device.h"
+#include "kernels/gemm_table.h"
 #include "kernels/layer_norm.h"
 #include "kernels/simt/module.h"
 #include "tests/kernels/device_api_cases.h"
@@ -17,13 +18,20 @@
 namespace sinter::kernels {
 namespace {
 
+void* loaded_library() {
+  static void* const library = [] {
+    const std::string path = std::filesystem::canonical("/proc/self/exe").parent_path() / "libsinter_cuda.so";
+    void* const loaded = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    EXPECT_NE(loaded, nullptr) << dlerror();
+    return loaded;
+  }();
+  return library;
+}
+
 const BackendModule& loaded_module() {
   static const BackendModule* const module = [] {
-    const std::string path = std::filesystem::canonical("/proc/self/exe").parent_path() / "libsinter_cuda.so";
-    void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    EXPECT_NE(library, nullptr) << dlerror();
     using Exported = const BackendModule* (*)();
-    return reinterpret_cast<Exported>(dlsym(library, "sinter_backend_module"))();
+    return reinterpret_cast<Exported>(dlsym(loaded_library(), "sinter_backend_module"))();
   }();
   return *module;
 }
@@ -32,6 +40,18 @@ TEST(CudaModule, SaysWhatItIs) {
   EXPECT_EQ(loaded_module().abi, kBackendAbi);
   EXPECT_STREQ(loaded_module().name, "cuda");
   EXPECT_EQ(std::string(loaded_module().description).rfind("CUDA runtime 1", 0), 0u) << loaded_module().description;
+}
+
+TEST(CudaModule, ShowsItsTablesOfProducts) {
+  using Exported = const GemmTuner* (*)();
+  const auto exported = reinterpret_cast<Exported>(dlsym(loaded_library(), "sinter_gemm_tuner"));
+  ASSERT_NE(exported, nullptr);
+  const GemmTuner& tuner = *exported();
+  EXPECT_EQ(tuner.abi, kGemmTunerAbi);
+  EXPECT_NE(tuner.why_none(), nullptr);   // "" where cuBLASLt is installed
+  tuner.open(0);
+  EXPECT_EQ(tuner.choices(0, nullptr, 0), 0u);
+  tuner.close(0);
 }
 
 TEST(CudaModule, HasEveryKernelAndVariantOfTheEmulatedDevice) {
