@@ -14,7 +14,7 @@ template <class... Parts>
 BackendLibrary unusable(const Parts&... parts) {
   std::ostringstream text;
   (text << ... << parts);
-  return {nullptr, text.str()};
+  return {.why_unusable = text.str()};
 }
 
 std::string last_words() {
@@ -33,7 +33,13 @@ BackendLibrary load(const fs::path& path) {
     return unusable(path.string(), " belongs to another version of sinter (its interface has number ", module->abi,
                     ", this program's ", kernels::kBackendAbi, ")");
   if (module->device->device_count() == 0) return unusable(module->device->why_unavailable());
-  return {module, ""};
+  using ExportedTuner = const kernels::GemmTuner* (*)();
+  const auto exported_tuner = reinterpret_cast<ExportedTuner>(dlsym(library, "sinter_gemm_tuner"));
+  const kernels::GemmTuner* const tuner = exported_tuner == nullptr ? nullptr : exported_tuner();
+  if (tuner != nullptr && tuner->abi != kernels::kGemmTunerAbi)
+    return unusable(path.string(), " belongs to another version of sinter (its tables of products have number ",
+                    tuner->abi, ", this program's ", kernels::kGemmTunerAbi, ")");
+  return {.module = module, .gemm_tuner = tuner};
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/base/kernel.h"
+#include "kernels/gemm_table.h"
 
 namespace sinter {
 
@@ -13,6 +14,7 @@ namespace sinter {
 struct BackendLibrary {
   const kernels::BackendModule* module = nullptr;   ///< null where it cannot be used; stays loaded for ever
   std::string why_unusable;                         ///< half a sentence: "there is no NVIDIA driver"; "" where it can
+  const kernels::GemmTuner* gemm_tuner = nullptr;   ///< null where the library exports none
 };
 
 /// Loads library `file` ("libsinter_cuda.so") from the first of `folders` that has it. Anything that is wrong with it

@@ -127,6 +127,12 @@ std::string Runtime::device_name(Device device) const {
 
 const kernels::BackendModule& Runtime::backend(Device device) const { return *context(device).backend; }
 
+const kernels::GemmTuner* Runtime::gemm_tuner(Device device) const {
+  if (device.is_cpu()) return nullptr;
+  context(device);   // says why where the device is not usable
+  return library(device.type()).backend.gemm_tuner;
+}
+
 kernels::Stream Runtime::stream(Device device) { return device.is_cpu() ? pool_->stream() : context(device).stream; }
 
 CachingAllocator& Runtime::allocator(Device device) { return *context(device).allocator; }

@@ -14,6 +14,7 @@
 #include "core/runtime/thread_pool.h"
 #include "core/storage.h"
 #include "kernels/base/kernel.h"
+#include "kernels/gemm_table.h"
 
 namespace sinter {
 
@@ -40,6 +41,8 @@ class Runtime {
 
   /// The backend that runs kernels of `device`; Error(not_found) says why where the device is not usable.
   const kernels::BackendModule& backend(Device device) const;
+  /// The tables of tuned products of `device`'s backend; null where it has none to choose from.
+  const kernels::GemmTuner* gemm_tuner(Device device) const;
   kernels::Stream stream(Device device);
   CachingAllocator& allocator(Device device);
   /// Memory for a tensor, from the device's allocator; where the calling thread captures a step, from its arena.
