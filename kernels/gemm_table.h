@@ -1,5 +1,5 @@
-// Tuned matrix products: what a program may ask of a backend that chooses among a vendor's algorithms. A backend library
-// that has it exports `extern "C" const GemmTuner* sinter_gemm_tuner()` beside its module.
+// Tuned matrix products: what a program may ask of a backend that chooses among a vendor's algorithms. A library that
+// has it exports `extern "C" const GemmTuner* sinter_gemm_tuner()` beside its module.
 #pragma once
 
 #include <compare>
@@ -37,10 +37,10 @@ struct GemmChoice {
 };
 
 /// A table for each device of the backend. While it is closed, every product takes the algorithm that the library's
-/// heuristic names first. While it is open, a product that stands in it takes the algorithm that stands there; and while
+/// heuristic names first. While it is open, a product that stands in it takes the algorithm that stands there; while
 /// it records, a product that is met for the first time is tuned: algorithms that the library proposes are timed, and
 /// the fastest enters the table. A product that cannot be timed (its stream is captured, there is no memory for copies
-/// of its operands) enters it with the heuristic's, so that it keeps its bits as well. Threads may call at the same time.
+/// of its operands) enters it with the heuristic's, so that it keeps its bits too. Threads may call at the same time.
 struct GemmTuner {
   std::uint32_t abi;                                         ///< kGemmTunerAbi
   const char* (*why_none)();                                 ///< "" where products can be tuned, else half a sentence
@@ -54,7 +54,7 @@ struct GemmTuner {
   Status (*add)(int device, const GemmChoice& choice);
   /// Writes up to `capacity` choices, sorted by problem; gives how many there are.
   std::size_t (*choices)(int device, GemmChoice* out, std::size_t capacity);
-  std::size_t (*not_timed)(int device);                      ///< how many entered since `open` without having been timed
+  std::size_t (*not_timed)(int device);                      ///< how many entered since `open` and were not timed
 };
 
 inline constexpr std::uint32_t kGemmTunerAbi = 1;

@@ -183,6 +183,7 @@ void save_checkpoint(const std::filesystem::path& path, const RunParts& run, boo
   if (!only_model) {
     folder.write("optimizer.safetensors", [&](OutputFile& out) { write_optimizer(run.optimizer, out); });
     folder.write("sinter_state.json", sinter_state(run).dump() + "\n");
+    if (run.gemm != nullptr) folder.write(TunedGemm::kFile, run.gemm->tuning().table().to_json().dump() + "\n");
   }
   folder.write("trainer_state.json", run.state.to_hf_json().dump(kSorted) + "\n");
   folder.commit(Json::object({{"step", run.state.global_step}}));

@@ -14,6 +14,7 @@
 #include "optim/plateau.h"
 #include "train/trainer_state.h"
 #include "train/training_arguments.h"
+#include "train/tuned_gemm.h"
 
 namespace sinter::train {
 
@@ -28,12 +29,14 @@ struct RunParts {
   const data::Dataset& dataset;              ///< that it trains on; checkpoints keep its fingerprint
   optim::ReduceLrOnPlateau* plateau;         ///< null: the schedule has no state
   optim::LossScaler* scaler;                 ///< null: the loss is not scaled
+  const TunedGemm* gemm = nullptr;           ///< null: products are not tuned
 };
 
 /// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's
-/// schema), training_args.json, sinter_state.json, manifest.json (sizes and SHA-256 of the others); with
-/// `only_model` no optimizer.safetensors and no sinter_state.json. Written to a staging folder, synced, renamed into
-/// place: a reader sees all of it or nothing. What stands there and is not ours is moved aside, which a line says.
+/// schema), training_args.json, sinter_state.json, gemm_table.json (with tune_gemm), manifest.json (sizes and SHA-256
+/// of the others); with `only_model` no optimizer.safetensors, sinter_state.json and gemm_table.json. Written to a
+/// staging folder, synced, renamed into place: a reader sees all of it or nothing. What stands there and is not ours
+/// is moved aside, which a line says.
 /// Error(diverged) when a weight is inf or NaN: then nothing is written.
 void save_checkpoint(const std::filesystem::path& folder, const RunParts& run, bool only_model);
 

@@ -148,6 +148,7 @@ void add_training_options(CLI::App& app, CommandLine& c) {
       .flag("--fp16_full_eval", a.fp16_full_eval, "Evaluate and predict in f16, whatever the training did")
       .flag("--bf16_full_eval", a.bf16_full_eval, "The same in bf16")
       .flag("--cuda_graphs", a.cuda_graphs, "On CUDA devices replay each step as a graph; false: launch its kernels")
+      .flag("--tune_gemm", a.tune_gemm, "Time cuBLASLt's algorithms in the first updates and take the fastest")
       .flag("--gradient_checkpointing", a.gradient_checkpointing, "Recompute activations (refused until built)");
 }
 

@@ -84,6 +84,7 @@ Json TrainerState::to_sinter_json() const {
       {"last_learning_rate", last_learning_rate},
       {"last_grad_norm", last_grad_norm},
       {"seconds", seconds},
+      {"gemm_tuning_ends", gemm_tuning_ends},
   });
 }
 
@@ -104,6 +105,7 @@ void TrainerState::read_sinter_json(const Json& json) {
   last_learning_rate = json.get<double>("last_learning_rate");
   last_grad_norm = json.get<double>("last_grad_norm");
   seconds = json.get<double>("seconds");
+  gemm_tuning_ends = json.get_or<std::int64_t>("gemm_tuning_ends", 0, 0);   // older checkpoints tuned nothing
 }
 
 }  // namespace sinter::train

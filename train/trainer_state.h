@@ -42,6 +42,7 @@ struct TrainerState {
   double last_learning_rate = 0;      ///< that the last update used
   double last_grad_norm = 0;          ///< its gradients' norm before clipping
   double seconds = 0;                 ///< of training, earlier sessions included
+  std::int64_t gemm_tuning_ends = 0;  ///< the first update that tunes no products (train/tuned_gemm.h)
 
   /// HF's schema: no key more, as HF's reader takes none, and none less.
   Json to_hf_json() const;

@@ -157,6 +157,10 @@ void validate_device(const TrainingArguments& a) {
       fail(ErrorCode::unsupported, field, " is set, but the CPU computes in f32 only; leave ", field,
            " out, or name a CUDA device with device",
            wanted_cuda ? " (CUDA is not usable: " + Runtime::instance().why_unusable(Device::cuda()) + ")" : "");
+  if (a.tune_gemm && device_of(a).is_cpu())
+    fail(ErrorCode::unsupported, "tune_gemm is set, but the CPU's matrix products have nothing to tune; leave "
+         "tune_gemm out, or name a CUDA device with device",
+         wanted_cuda ? " (CUDA is not usable: " + Runtime::instance().why_unusable(Device::cuda()) + ")" : "");
 }
 
 void refuse_unsupported(const TrainingArguments& a) {

@@ -94,6 +94,10 @@ struct TrainingArguments {
   /// Not HF's: on CUDA devices the steps of each size of batch are captured as a graph and replayed
   /// (train/step_runner.h). False: every kernel is launched; the same bits.
   bool cuda_graphs = true;
+  /// Not HF's. On CUDA devices with cuBLASLt: the products of the first updates are timed with each algorithm that the
+  /// library proposes, and take the fastest (train/tuned_gemm.h); checkpoints and a cache keep the choices. Without it
+  /// products take the heuristic's first algorithm, and runs repeat bit for bit without any file.
+  bool tune_gemm = false;
   bool gradient_checkpointing = false;     ///< refused: BertLayer does not recompute yet
 
   /// Error(usage) that names the field, its value and the rule it breaks; Error(unsupported) for what sinter does not.

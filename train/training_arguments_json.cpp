@@ -76,6 +76,7 @@ void for_each_field(Arguments& a, Visit&& visit) {
   visit("fp16_full_eval", a.fp16_full_eval);
   visit("bf16_full_eval", a.bf16_full_eval);
   visit("cuda_graphs", a.cuda_graphs);
+  visit("tune_gemm", a.tune_gemm);
   visit("gradient_checkpointing", a.gradient_checkpointing);
 }
 

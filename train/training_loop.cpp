@@ -181,6 +181,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     log_info("resuming from " + checkpoint->string() + ", at step " + std::to_string(state_.global_step));
     stopped = resume(run);
   }
+  run.gemm = TunedGemm::begin(args, checkpoint, state_);
   state_.num_train_epochs = run.plan.num_train_epochs;
   state_.train_batch_size = run.plan.batch_size;
   state_.samples_per_update = run.plan.batch_size * run.plan.accumulation;
@@ -322,6 +323,7 @@ void Trainer::tell_device(Run& run) {
 TrainOutput Trainer::finish(Run& run) {
   settle(run);
   run.optimizer->flush();
+  if (run.gemm) run.gemm->keep();
   TrainOutput output;
   output.global_step = state_.global_step;
   output.stopped_by_signal = StopSignal::received();

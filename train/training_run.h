@@ -13,6 +13,7 @@
 #include "optim/plateau.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
+#include "train/tuned_gemm.h"
 
 namespace sinter::train {
 
@@ -33,7 +34,7 @@ struct Trainer::Run {
     const auto& tokenizer = trainer.parts_.tokenizer;
     return {*trainer.parts_.model, *optimizer, trainer.state_, trainer.parts_.args, tokenizer ? &*tokenizer : nullptr,
             *trainer.parts_.train_dataset, plateau ? &*plateau : nullptr,
-            scaler ? &*scaler : nullptr};
+            scaler ? &*scaler : nullptr, gemm.get()};
   }
 
   Trainer& trainer;
@@ -44,6 +45,7 @@ struct Trainer::Run {
   std::function<double(std::int64_t)> factor;             // of base_lr; empty with a plateau
   std::optional<optim::ReduceLrOnPlateau> plateau;
   std::optional<optim::LossScaler> scaler;                // with fp16
+  std::unique_ptr<TunedGemm> gemm;                        // with tune_gemm, where there is something to tune
   std::unique_ptr<optim::QueuedUpdate> queued;            // these two on CUDA devices, unless somebody looks inside
   std::unique_ptr<StepRunner> runner;                     //   a step
   std::unique_ptr<data::Sampler> sampler;

@@ -49,6 +49,7 @@ void Trainer::run_update(Run& run) {
     const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(at, last), at - begin);
     place.first = at == begin;
     place.last = last == end;
+    const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
     if (run.runner)
       run.runner->run(batch, place);
     else

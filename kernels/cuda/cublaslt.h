@@ -3,8 +3,8 @@
 //
 // The algorithm is the first that cuBLASLt's heuristic names, found once for each problem and kept, so a run repeats
 // bit for bit on the same GPU with the same release; or that of an open table (kernels/gemm_table.h), whose choice
-// follows times and so repeats only where the table is kept. Sums over K are in f32, without TF32; parts of a split K are added
-// in f32, in the workspace and in a fixed order, and never in C, where each would be rounded to its dtype.
+// follows times and so repeats only where the table is kept. Sums over K are in f32, without TF32; parts of a split K
+// are added in f32, in the workspace and in a fixed order, and never in C, where each would be rounded to its dtype.
 #pragma once
 
 #include <cstddef>

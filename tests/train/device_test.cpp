@@ -7,12 +7,14 @@
 #include "core/autograd/mode.h"
 #include "core/io/files.h"
 #include "core/io/staged_folder.h"
+#include "core/log.h"
 #include "core/runtime/runtime.h"
 #include "tests/core/other_devices.h"
 #include "tests/core/expect_error.h"
 #include "tests/core/io/scratch_folder.h"
 #include "tests/train/program.h"
 #include "tests/train/trainer_fixture.h"
+#include "train/tuned_gemm.h"
 
 namespace sinter::train {
 namespace {
@@ -191,6 +193,21 @@ TEST_P(DeviceTraining, ACallbackThatLooksInsideStepsIsObeyedAndSaid) {
   EXPECT_EQ(watched, run(false));
   ASSERT_EQ(norms.size(), 6u);
   for (const double norm : norms) EXPECT_GT(norm, 0);
+}
+
+TEST(EmulatedTraining, TuneGemmSaysThatThereIsNothingToTune) {
+  if (const std::string why = testing::why_not_on(Device::simt()); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args;
+  args.device = "simt";
+  args.tune_gemm = true;
+  std::vector<std::string> lines;
+  set_log_sink([&](const std::string& sentence) { lines.push_back(sentence); });
+  TrainerState state;
+  EXPECT_EQ(TunedGemm::begin(args.resolved(), std::nullopt, state), nullptr);
+  set_log_sink({});
+  EXPECT_EQ(lines, std::vector<std::string>{"tune_gemm has nothing to tune on simt:0: its kernels for products are "
+                                            "sinter's own, which have no settings"});
+  EXPECT_EQ(state.gemm_tuning_ends, 0);
 }
 
 TEST_P(DeviceTraining, RepeatsItselfAndResumes) {

@@ -31,6 +31,8 @@ TEST(TrainingArguments, WhatTheBackendLacksIsRefused) {
       {"bf16 is set, but the CPU computes in f32 only; leave bf16 out", [](auto& a) { a.bf16 = a.use_cpu = true; }},
       {"fp16_full_eval is set, but the CPU", [](auto& a) { a.fp16_full_eval = a.use_cpu = true; }},
       {"bf16_full_eval is set, but the CPU", [](auto& a) { a.bf16_full_eval = a.use_cpu = true; }},
+      {"tune_gemm is set, but the CPU's matrix products have nothing to tune; leave tune_gemm out",
+       [](auto& a) { a.tune_gemm = a.use_cpu = true; }},
       {"gradient_checkpointing is set, but", [](auto& a) { a.gradient_checkpointing = true; }},
   };
   for (const Row& row : rows) {
@@ -119,7 +121,7 @@ TEST(TrainingArguments, JsonKeepsEveryField) {
   args.device = "simt:1";
   const Json json = args.to_json();
   EXPECT_EQ(TrainingArguments::from_json(Json::parse(json.dump(), "args.json")).to_json(), json);
-  EXPECT_EQ(json.items().size(), 63u);  // a new field belongs into the list of training_arguments_json.cpp
+  EXPECT_EQ(json.items().size(), 64u);  // a new field belongs into the list of training_arguments_json.cpp
 }
 
 TEST(TrainingArguments, JsonIsLaidOverABase) {

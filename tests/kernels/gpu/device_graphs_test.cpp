@@ -1,8 +1,9 @@
-// The graphs of kernels/cuda/device.cpp on a pretended CUDA runtime: what it is asked, in which order, and what happens
-// when it refuses.
+// The graphs of kernels/cuda/device.cpp, and products that are timed as graphs (kernels/cuda/gemm_trials.cpp), on a
+// pretended CUDA runtime: what it is asked, in which order, and what happens when it refuses.
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gemm_trials.h"
 
 namespace {
 
@@ -18,6 +20,7 @@ using Calls = std::vector<std::string>;
 Calls calls;            // since the last look
 std::string refused;    // the call that fails
 bool capturing = false;
+std::vector<float> elapsed;   // what the next pairs of events are apart, the last first
 
 cudaError_t called(const std::string& name) {
   calls.push_back(name);
@@ -50,6 +53,8 @@ cudaError_t cudaGetDeviceCount(int* count) { return *count = 2, cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   properties->major = 9;
+  properties->multiProcessorCount = 132;
+  std::strcpy(properties->name, "NVIDIA H200");
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
@@ -73,6 +78,20 @@ cudaError_t cudaStreamDestroy(cudaStream_t) { return called_outside("destroy str
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return called_outside("wait for a stream"); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return called("wait event"); }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return make(event, "event"); }
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return make(event, "timed event"); }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  *milliseconds = elapsed.back();
+  elapsed.pop_back();
+  return called("elapsed");
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = cudaStreamCaptureStatusNone;   // of a stream of its own; captures through device.cpp are counted there
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrL2CacheSize ? 5 << 20 : 0;
+  return called("attribute");
+}
 cudaError_t cudaEventDestroy(cudaEvent_t) { return called("destroy event"); }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return called("record event"); }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return called_outside("wait for an event"); }
@@ -221,6 +240,79 @@ TEST_F(DeviceGraphs, AStreamThatGoesEndsItsCapture) {
   taken();
   api.destroy_stream(0, stream);
   EXPECT_EQ(taken(), (Calls{"end", "destroy template", "wait for a stream", "destroy stream"}));
+}
+
+// --- gemm_trials.cpp ---
+
+class GemmTrials : public DeviceGraphs {
+ protected:
+  /// Times three launches, each of which is noted with the stream that it goes to.
+  Status time(double* milliseconds, int failing = -1) {
+    int launched = 0;
+    return cuda::trials::time(0, stream, 3, [&](int i, Stream where) {
+      calls.push_back((where.handle == stream.handle ? "product " : "captured product ") + std::to_string(i));
+      return launched++ == failing ? unsupported("this product fails") : Status{};
+    }, milliseconds);
+  }
+};
+
+TEST_F(GemmTrials, AProductIsTimedInAGraphOfManyAndTheMedianCounts) {
+  elapsed = {5, 100, 7, 6, 3};
+  double milliseconds = 0;
+  ASSERT_TRUE(time(&milliseconds).ok());
+  EXPECT_EQ(milliseconds, 2);   // 6 for three
+  Calls found = taken();
+  const auto count = [&](const std::string& name) { return std::count(found.begin(), found.end(), name); };
+  EXPECT_EQ(count("launch"), 6);               // the first is a warm-up
+  EXPECT_EQ(count("record event"), 12);
+  EXPECT_EQ(count("wait for a stream"), 2);    // for the times, and before the captured stream goes
+  EXPECT_EQ(count("timed event"), count("destroy event"));
+  EXPECT_EQ(count("stream"), count("destroy stream"));
+  EXPECT_EQ(count("instantiate"), count("destroy graph"));
+  found.resize(7);
+  EXPECT_EQ(found, (Calls{"product 0", "stream", "begin", "captured product 0", "captured product 1",
+                          "captured product 2", "end"}));
+}
+
+TEST_F(GemmTrials, AProductThatFailsEndsTheCaptureAndLeavesNothing) {
+  double milliseconds = 0;
+  for (const int failing : {0, 1, 3}) {
+    EXPECT_STREQ(time(&milliseconds, failing).what, "this product fails");
+    EXPECT_FALSE(capturing);
+    const Calls found = taken();
+    const auto count = [&](const std::string& name) { return std::count(found.begin(), found.end(), name); };
+    EXPECT_EQ(count("launch"), 0);
+    EXPECT_EQ(count("stream"), count("destroy stream"));
+    EXPECT_EQ(count("end"), count("destroy template"));
+    EXPECT_EQ(count("instantiate"), 0);
+  }
+}
+
+TEST_F(GemmTrials, WhatTheRuntimeRefusesIsAnAnswer) {
+  for (const char* each : {"stream", "begin", "end", "instantiate", "timed event", "record event", "launch",
+                           "wait for a stream", "elapsed"}) {
+    elapsed = std::vector<float>(5, 1);
+    refused = each;
+    double milliseconds = 0;
+    EXPECT_FALSE(time(&milliseconds).ok()) << each;
+    EXPECT_FALSE(capturing) << each;
+    refused.clear();
+    taken();
+  }
+}
+
+TEST_F(GemmTrials, AreForbiddenInACapture) {
+  EXPECT_FALSE(cuda::trials::are_forbidden(0, stream));
+  ASSERT_TRUE(api.begin_capture(0, stream).ok());
+  EXPECT_TRUE(cuda::trials::are_forbidden(0, stream));
+  EXPECT_TRUE(cuda::trials::are_forbidden(1, {&calls}));   // this thread may wait for no device
+  EXPECT_TRUE(api.end_capture(0, stream, &graph).ok());
+  EXPECT_FALSE(cuda::trials::are_forbidden(0, stream));
+}
+
+TEST_F(GemmTrials, KnowTheDevice) {
+  EXPECT_EQ(cuda::trials::gpu(0), "NVIDIA H200, compute capability 9.0, 132 multiprocessors");
+  EXPECT_EQ(cuda::trials::cache_bytes(0), std::size_t{5} << 20);
 }
 
 }  // namespace

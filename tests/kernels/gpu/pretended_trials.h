@@ -1,5 +1,5 @@
-// Trials of products beside the pretended cuBLASLt, in the place of kernels/cuda/gemm_trials.cpp: its clock counts, on the
-// emulated device.
+// Trials of products beside the pretended cuBLASLt, in the place of kernels/cuda/gemm_trials.cpp: its clock counts, on
+// the emulated device.
 #pragma once
 
 #include <cstddef>
