@@ -160,6 +160,7 @@ TEST_F(TunedTraining, EvaluationsTuneNothing) {
   Trainer::Parts all = parts(trained, args);
   all.eval_dataset = dataset(20);
   Trainer(std::move(all)).train();
+  use_cache("another");
   run(tuned("alone"));
   EXPECT_EQ(table("evaluated", 8).choices, table("alone", 8).choices);
 }
