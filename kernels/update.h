@@ -93,6 +93,7 @@ struct AccumulateLoss {
 ///   norm and clip = clipped_norm(*squared_norm, max_norm, scale); without a norm 0 and 1
 ///   finite: state.loss and clip are, and *nonfinite is 0
 ///   coefficients[g] = coefficients(lr * groups[g].lr_scale, groups[g].weight_decay, beta1, beta2, adam_t + 1)
+///   history[(adam_t + 1) % history_size] = coefficients, for CatchUpRows (catch_up_rows.h)
 ///   with a loss scale: update_loss_scale; halted where that would fall below its floor
 ///   without: nonfinite_in_a_row counts what is not finite; halted where it reaches max_nonfinite_in_a_row
 ///   skip, and a clip of 0, unless finite and not halted
@@ -116,6 +117,8 @@ struct PrepareUpdate {
   const UpdateGroup* groups = nullptr;         ///< [group_count]
   int group_count = 0;
   AdamWCoefficients* coefficients = nullptr;   ///< [group_count], written
+  AdamWCoefficients* history = nullptr;        ///< [history_size, group_count]; null: not kept
+  std::int64_t history_size = 0;
   double beta1 = 0.9, beta2 = 0.999;
   bool scales_loss = false;                    ///< the scale follows loss_scale; otherwise state.scale must be 1
   LossScaleRules loss_scale;
@@ -127,6 +130,7 @@ constexpr Status check(const PrepareUpdate& p) {
   if (p.record_count < 1) return invalid("there must be room for a record");
   if (p.lr_count < 1) return invalid("there must be a learning rate");
   if (p.group_count < 0) return invalid("the number of groups must not be negative");
+  if (p.history != nullptr && p.history_size < 1) return invalid("the history must hold at least one update");
   if (!(p.beta1 >= 0 && p.beta1 < 1 && p.beta2 >= 0 && p.beta2 < 1)) return invalid("betas must lie in [0, 1)");
   if ((p.squared_norm == nullptr) != (p.nonfinite == nullptr))
     return invalid("the squared norm and its flag are given together or not at all");
@@ -147,6 +151,14 @@ constexpr Cost cost(const PrepareUpdate& p) {
   const double groups = p.group_count;
   return {sizeof(UpdateState) + 8 + (p.squared_norm != nullptr ? 12 : 0) + groups * sizeof(UpdateGroup),
           sizeof(UpdateState) + sizeof(UpdateRecord) + groups * sizeof(AdamWCoefficients), 10 + 7 * groups};
+}
+
+/// Writes the coefficients of group g for update number t.
+SINTER_HOST_DEVICE inline void prepare_group(const PrepareUpdate& p, double lr, int g, std::int64_t t) {
+  const UpdateGroup group = p.groups[g];
+  const AdamWCoefficients now = coefficients(lr * group.lr_scale, group.weight_decay, p.beta1, p.beta2, t);
+  p.coefficients[g] = now;
+  if (p.history != nullptr) p.history[t % p.history_size * p.group_count + g] = now;
 }
 
 /// The learning rate of this update.

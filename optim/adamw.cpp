@@ -91,7 +91,8 @@ void AdamW::loaded() {
 
 void AdamW::catch_up(const Tensor* ids) {
   const Deferred& d = *deferred_;
-  if (d.flushed == d.last || (ids != nullptr && ids->numel() == 0)) return;
+  const bool nothing_is_late = d.flushed == d.last && !d.queued;   // a queued step may be recorded, to be replayed later
+  if (nothing_is_late || (ids != nullptr && ids->numel() == 0)) return;
   const kernels::CatchUpRows params{
       .dtype = flat_.values().dtype(),
       .rows = d.segment->shape[0],
@@ -131,10 +132,13 @@ kernels::DeferredRows AdamW::deferred_rows(const Tensor& there) {
   return {d.rows->touched(), d.current.data<std::int64_t>(), d.step.data<std::int64_t>()};
 }
 
-void AdamW::check_nothing_deferred(const char* what) const {
-  if (deferred_)
-    fail(ErrorCode::unsupported, what, " updates every row, and rows of ", deferred_->segment->name,
-         " are updated late (AdamW::defer_rows); use one of the two");
+void AdamW::queue_deferred(const Tensor& step) {
+  deferred_->step = step;
+  deferred_->queued = true;
+}
+
+void AdamW::flush_when_due() {
+  if (deferred_ && deferred_->last - deferred_->flushed >= kHistory) flush();
 }
 
 // --- The update ---

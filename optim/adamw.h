@@ -49,10 +49,11 @@ class AdamW final : public Optimizer {
     RowTracker* rows;            ///< of flat_
     const Segment* segment;      ///< of flat_
     Tensor current;              ///< i64 [rows]: the update that each row has seen last
-    Tensor step;                 ///< i64 [1]: updates done
+    Tensor step;                 ///< i64 [1]: updates done; adam_t of a QueuedUpdate, which counts them then
+    bool queued = false;         ///< so it is: the host knows only how many updates it launched
     Tensor history;              ///< f64 [kHistory, groups, 3]: the coefficients of update t stand at t % kHistory
     std::int64_t flushed = 0;    ///< after this update every row was up to date
-    std::int64_t last = 0;       ///< updates done
+    std::int64_t last = 0;       ///< updates done; queued ones that the device skipped count until they are drained
   };
 
   void update(double clip_coefficient) override;
@@ -61,8 +62,10 @@ class AdamW final : public Optimizer {
   kernels::AdamW kernel(const std::vector<kernels::AdamWGroup>& groups);
   void loaded() override;
   void catch_up(const Tensor* ids);
-  /// Error(unsupported) that names `what`, which updates every row, where rows are updated late.
-  void check_nothing_deferred(const char* what) const;
+  /// Lets a QueuedUpdate count the updates, in `step` (i64 [1]). All rows must be up to date.
+  void queue_deferred(const Tensor& step);
+  /// Before another queued update: makes room in the history for its coefficients.
+  void flush_when_due();
   kernels::DeferredRows deferred_rows(const Tensor& there);
   /// Whether what a row misses can be replayed without looking at its gradient.
   bool can_defer(const std::vector<kernels::AdamWCoefficients>& now) const;

@@ -59,7 +59,7 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
     : optimizer_(optimizer), device_(optimizer.flat_.values().device()) {
   check_options(options);
   optimizer_.check_drained("a QueuedUpdate");
-  optimizer_.check_nothing_deferred("a QueuedUpdate");
+  optimizer_.flush();
   UpdateState begin;
   prepare_.record_count = options.record_count;
   prepare_.max_nonfinite_in_a_row = options.max_nonfinite_in_a_row;
@@ -77,6 +77,7 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
   prepare_.lr = at<double>(lr_);
   set_lr(options.lr);
   place_groups();
+  if (optimizer_.deferred_) place_deferred();
   if (options.max_grad_norm > 0 || options.loss_scaler) place_norm(options.max_grad_norm);
   begin.adam_t = optimizer_.steps_;
   write_state(begin);
@@ -100,6 +101,18 @@ void QueuedUpdate::place_groups() {
   prepare_.beta2 = adamw_.beta2;
 }
 
+/// The optimizer's late rows count the updates of this state, and find their coefficients in its history.
+void QueuedUpdate::place_deferred() {
+  AdamW::Deferred& deferred = *optimizer_.deferred_;
+  static_assert(offsetof(UpdateState, adam_t) % sizeof(std::int64_t) == 0);
+  optimizer_.queue_deferred(Tensor::view_of(state_.storage(), offsetof(UpdateState, adam_t) / sizeof(std::int64_t), {1},
+                                            {1}, Dtype::i64));
+  prepare_.history = reinterpret_cast<kernels::AdamWCoefficients*>(deferred.history.data<double>());
+  prepare_.history_size = deferred.history.size(0);
+  adamw_.deferred = {deferred.rows->touched(), deferred.current.data<std::int64_t>(),
+                     deferred.step.data<std::int64_t>()};
+}
+
 void QueuedUpdate::place_norm(double max_grad_norm) {
   const Tensor& gradients = optimizer_.flat_.gradients();
   norm_ = Tensor::zeros({2}, {Dtype::f64, device_});
@@ -108,6 +121,7 @@ void QueuedUpdate::place_norm(double max_grad_norm) {
                               .x = gradients.data(),
                               .sum = norm_.data<double>(),
                               .nonfinite = reinterpret_cast<std::int32_t*>(norm_.data<double>() + 1)};
+  if (const RowTracker* const rows = optimizer_.flat_.tracked_rows()) params.table = rows->touched();
   norm_workspace_ = room_for<std::uint8_t>(
       static_cast<std::int64_t>(Runtime::instance().workspace(device_, params)), device_);
   params.workspace = norm_workspace_.data();
@@ -141,13 +155,22 @@ void QueuedUpdate::run() {
 }
 
 void QueuedUpdate::count_replay() {
-  optimizer_.check_nothing_deferred("a QueuedUpdate");
   if (is_full())
     fail(ErrorCode::usage, "QueuedUpdate: ", optimizer_.undrained_, " updates wait for drain(), and there is room for ",
          prepare_.record_count, " records; drain in time");
   if (optimizer_.steps_ != steps_)
     fail(ErrorCode::usage, "QueuedUpdate: the optimizer has done ", optimizer_.steps_, " updates, ", steps_,
          " of them here; write_state with its adam_t continues after AdamW::step or load_state");
+  if (optimizer_.deferred_) {
+    AdamW::Deferred& deferred = *optimizer_.deferred_;
+    if (prepare_.history == nullptr)
+      fail(ErrorCode::usage, "QueuedUpdate: defer_rows came after it, for ", deferred.segment->name,
+           "; make the QueuedUpdate of an AdamW that defers already");
+    if (deferred.last - deferred.flushed >= prepare_.history_size)
+      fail(ErrorCode::usage, "QueuedUpdate: rows of ", deferred.segment->name, " are ", prepare_.history_size,
+           " updates late, and no more coefficients are kept; call flush_when_due() before each update");
+    ++deferred.last;
+  }
   ++optimizer_.undrained_;
   optimizer_.flat_.mark_written("QueuedUpdate");
 }
@@ -167,6 +190,11 @@ std::vector<UpdateRecord> QueuedUpdate::drain() {
   drained_ = state.global_step;
   optimizer_.undrained_ = 0;
   optimizer_.steps_ = steps_ = state.adam_t;
+  if (optimizer_.deferred_) {   // what the device skipped is no update
+    const std::int64_t skipped = optimizer_.deferred_->last - state.adam_t;
+    optimizer_.deferred_->last -= skipped;
+    optimizer_.deferred_->flushed -= skipped;
+  }
   return records;
 }
 
@@ -198,14 +226,17 @@ void QueuedUpdate::check_state(const UpdateState& state) const {
 
 void QueuedUpdate::write_state(const UpdateState& state) {
   optimizer_.check_drained("QueuedUpdate::write_state");
-  optimizer_.check_nothing_deferred("a QueuedUpdate");
+  optimizer_.flush();
   check_state(state);
   UpdateState next = state;
   next.loss_gradient = static_cast<float>(state.scale);
   write(state_, std::span<const UpdateState>(&next, 1));
   drained_ = state.global_step;
   optimizer_.steps_ = steps_ = state.adam_t;
+  optimizer_.loaded();
 }
+
+void QueuedUpdate::flush_when_due() { optimizer_.flush_when_due(); }
 
 void QueuedUpdate::set_lr(const std::vector<double>& table) {
   check_lr(table);

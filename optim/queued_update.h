@@ -57,6 +57,10 @@ class QueuedUpdate {
   /// that was recorded counted too, although it launched nothing: is_full() is early by one until drain().
   void count_replay();
 
+  /// Where the optimizer updates rows of a table late (AdamW::defer_rows): once in a thousand updates brings all of them
+  /// up to date. Before each update, and outside of a recording; run() and count_replay() refuse to go on without.
+  void flush_when_due();
+
   /// True when record_count updates wait for drain().
   bool is_full() const;
   /// How many may wait: record_count.
@@ -81,6 +85,7 @@ class QueuedUpdate {
  private:
   void check_state(const kernels::UpdateState& state) const;
   void place_groups();
+  void place_deferred();
   void place_norm(double max_grad_norm);
 
   AdamW& optimizer_;

@@ -6,7 +6,6 @@
 #include "core/log.h"
 #include "nn/bert.h"
 #include "optim/adamw.h"
-#include "optim/queued_update.h"
 #include "train/progress_callback.h"
 #include "train/step_runner.h"
 #include "train/training_run.h"
@@ -52,7 +51,6 @@ void Trainer::defer_embedding(const Run& run) const {
   const bool ours = adamw != nullptr && parts_.optimizers.optimizer == nullptr && bert != nullptr &&
                     !parts_.compute_loss;
   if (!parts_.args.deferred_embedding_update || !ours) return;
-  if (run.queued != nullptr) return;   // the device decides each update, and updates every row in it
   const Tensor table = bert->bert.embeddings.word_embeddings.weight;
   const std::string name = name_of(adamw->parameters(), table);
   if (name.empty()) return;

@@ -49,6 +49,7 @@ StepRunner::Program& StepRunner::program(const StepBucket& bucket) {
 
 void StepRunner::run_program(const StepBucket& bucket, Program& program) {
   ++program.batches;
+  if (bucket.last) update_.flush_when_due();
   if (program.graph && arena_.holds(program.graph)) return replay(bucket, program);
   const auto step = [&] {
     const StepScope scope(options_.seed, program.inputs->counters());
@@ -75,6 +76,7 @@ void StepRunner::replay(const StepBucket& bucket, const Program& program) {
 
 void StepRunner::run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place) {
   const StepScope scope(options_.seed, place.global_step, static_cast<std::uint32_t>(batch.first_sample));
+  if (place.last) update_.flush_when_due();
   compute(to_inputs(batch, place.num_items), {.first = place.first, .last = place.last});
 }
 

@@ -27,11 +27,7 @@ Status run_prepare_update(const PrepareUpdate& p, Stream) {
   if (p.state->scheduler_steps < 0 || p.state->global_step < 0 || p.state->adam_t < 0)
     return invalid("a counter of the update's state is negative");
   const double lr = learning_rate(p);
-  for (int g = 0; g < p.group_count; ++g) {
-    const UpdateGroup& group = p.groups[g];
-    p.coefficients[g] =
-        coefficients(lr * group.lr_scale, group.weight_decay, p.beta1, p.beta2, p.state->adam_t + 1);
-  }
+  for (int g = 0; g < p.group_count; ++g) prepare_group(p, lr, g, p.state->adam_t + 1);
   advance(p);
   return {};
 }

@@ -20,10 +20,7 @@ __global__ void __launch_bounds__(kWarp, 1) prepare_update(const __grid_constant
   if (t < 1 || p.state->scheduler_steps < 0 || p.state->global_step < 0)
     device_fail("a counter of the update's state is negative");
   const double lr = learning_rate(p);
-  for (int g = lane; g < p.group_count; g += kWarp) {
-    const UpdateGroup group = p.groups[g];
-    p.coefficients[g] = coefficients(lr * group.lr_scale, group.weight_decay, p.beta1, p.beta2, t);
-  }
+  for (int g = lane; g < p.group_count; g += kWarp) prepare_group(p, lr, g, t);
   __syncwarp();
   if (lane == 0) advance(p);
 }

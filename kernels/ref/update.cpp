@@ -50,6 +50,8 @@ Status run_prepare_update(const PrepareUpdate& p, Stream) {
     const double rate = lr * p.groups[g].lr_scale;
     p.coefficients[g] = {1 - rate * p.groups[g].weight_decay, rate / (1 - std::pow(p.beta1, t)),
                          1 / std::sqrt(1 - std::pow(p.beta2, t))};
+    if (p.history != nullptr)
+      p.history[(state.adam_t + 1) % p.history_size * p.group_count + g] = p.coefficients[g];
   }
   const double scale = state.scale, clip = std::min(1.0, ratio) / (has_norm ? scale : 1);
   if (state.halted == 0) {
