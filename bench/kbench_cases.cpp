@@ -477,6 +477,43 @@ void add_optimizer(std::vector<MakeCase>& all, std::int64_t n) {
   });
 }
 
+/// As mixed precision runs it: matrices, behind an eighth of biases and tables, have copies and gradients in 16 bits.
+void add_low_optimizer(std::vector<MakeCase>& all, std::int64_t n) {
+  const std::int64_t border = n / 8 / kFlatBlock * kFlatBlock;
+  const std::vector<FlatRange> ranges = {{border, n}};
+  all.push_back([=] {
+    auto c = make<SquaredNorm>(std::to_string(n) + ", 7/8 in 16 bits", {.dtype = Dtype::f32, .n = n,
+                                                                        .low_dtype = kDtype}, {.of_copy = 0.9});
+    c->normal(c->params.x, Dtype::f32, n);
+    c->normal(c->params.low_x, kDtype, n);
+    c->values(c->params.low_ranges.ranges, ranges);
+    c->params.low_ranges.count = 1;
+    c->output(c->params.sum, Dtype::f64, 1);
+    c->output(c->params.nonfinite, Dtype::i32, 1);
+    return done(std::move(c));
+  });
+  all.push_back([=] {
+    static std::vector<AdamWGroup> groups;
+    groups = {{0, n}};
+    const std::vector<double> one = {1};
+    const std::vector<AdamWCoefficients> now = {coefficients(2e-5, 0.01, 0.9, 0.999, 1)};
+    auto c = make<AdamW>(std::to_string(n) + ", 7/8 in 16 bits", {.dtype = Dtype::f32, .groups = groups.data(),
+                                                                  .group_count = 1, .low_dtype = kDtype},
+                         {.of_copy = 0.92});
+    c->values(c->params.coefficients, now);
+    c->values(c->params.clip, one);
+    c->normal(c->params.grad, Dtype::f32, n);
+    c->normal(c->params.low_grad, kDtype, n);
+    c->values(c->params.low_ranges.ranges, ranges);
+    c->params.low_ranges.count = 1;
+    c->normal(c->params.param, Dtype::f32, n);
+    c->normal(c->params.exp_avg, Dtype::f32, n);
+    c->repeated(c->params.exp_avg_sq, n, std::vector<float>(1 << 16, 1e-4f));
+    c->output(c->params.low, kDtype, n);
+    return done(std::move(c));
+  });
+}
+
 /// What decides an update: launches more than work.
 void add_update(std::vector<MakeCase>& all) {
   static const std::vector<UpdateState> state(1);
@@ -530,6 +567,7 @@ std::vector<MakeCase> kernel_cases(const Sizes& s) {
   add_losses(all, s.small_tokens, s.vocab);
   add_touched_rows(all, s);
   add_optimizer(all, s.parameters);
+  add_low_optimizer(all, s.parameters);
   add_update(all);
   return all;
 }

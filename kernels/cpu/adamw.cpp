@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/base/families.h"
 #include "kernels/base/stream.h"
@@ -14,32 +15,56 @@ namespace {
 /// Elements of one task: four blocks.
 constexpr std::int64_t kTaskElements = 4 * kFlatBlock;
 
-/// f64 sum of the squares of a block whose f32 sum is not finite; says whether an element is not finite itself.
-double wide_sum_of_squares(const float* x, std::int64_t n, bool& nonfinite) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const double value = x[i];
-    sum += value * value;
+/// A gradient of which some elements may stand elsewhere, in 16 bits.
+template <class T>
+struct Gradient {
+  const T* wide;
+  const std::uint16_t* low;   ///< null: everything is in `wide`
+  Dtype low_dtype;
+  LowRanges ranges;
+
+  /// Elements i, i + 1 ...: a vector, or the first lanes of one, never straddles the border of a range.
+  template <class Low, class Lanes>
+  Vec<T> at(std::int64_t i, Low in_low, Lanes lanes) const {
+    return in_low ? load_low<T>(low + i, low_dtype, lanes) : load(wide + i, lanes);
   }
-  nonfinite = !std::isfinite(sum);  // finite f32 values cannot overflow this sum
-  return sum;
-}
-double wide_sum_of_squares(const double* x, std::int64_t n, bool& nonfinite) {
-  double sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    sum += x[i] * x[i];
-    nonfinite = nonfinite || !std::isfinite(x[i]);
+  bool is_low(std::int64_t i) const {
+    bool in_low = false;
+    if (low != nullptr) end_of_side(ranges, i, i + 1, in_low);
+    return in_low;
   }
+};
+
+/// f64 sum of the squares of a block whose first sum is not finite; says whether an element is not finite itself.
+template <class T>
+double wide_sum_of_squares(const Gradient<T>& x, std::int64_t begin, std::int64_t end, bool& nonfinite) {
+  double sum = 0;
+  for_vectors<T>(begin, end, [&](std::int64_t i, auto lanes) {
+    T element[Vec<T>::size];
+    x.at(i, x.is_low(i), lanes).store(element);
+    for (std::int64_t k = 0; k < std::min<std::int64_t>(Vec<T>::size, end - i); ++k) {
+      const double value = element[k];
+      sum += value * value;   // finite f32 values cannot overflow it
+      nonfinite = nonfinite || !std::isfinite(value);
+    }
+  });
   return sum;
 }
 
 template <class T>
-double block_sum_of_squares(const T* x, std::int64_t n, bool& nonfinite) {
-  const T sum = sum_vectors<T>(n, [&](std::int64_t i, auto lanes) {
-    const Vec<T> value = load(x + i, lanes);
-    return value * value;
-  });
-  return std::isfinite(sum) ? static_cast<double>(sum) : wide_sum_of_squares(x, n, nonfinite);
+double block_sum_of_squares(const Gradient<T>& x, std::int64_t begin, std::int64_t end, bool& nonfinite) {
+  const auto sum_of_squares = [&](auto&& is_low) {
+    return sum_vectors<T>(end - begin, [&](std::int64_t i, auto lanes) {
+      const Vec<T> value = x.at(begin + i, is_low(begin + i), lanes);
+      return value * value;
+    });
+  };
+  bool low = false;
+  const bool same = x.low == nullptr || end_of_side(x.ranges, begin, end, low) == end;
+  const T sum = !same ? sum_of_squares([&](std::int64_t i) { return x.is_low(i); })
+                : low ? sum_of_squares([](std::int64_t) { return std::true_type{}; })
+                      : sum_of_squares([](std::int64_t) { return std::false_type{}; });
+  return std::isfinite(sum) ? static_cast<double>(sum) : wide_sum_of_squares(x, begin, end, nonfinite);
 }
 
 bool holds_zeros(const TouchedRows& table, std::int64_t begin, std::int64_t end) {
@@ -50,7 +75,8 @@ bool holds_zeros(const TouchedRows& table, std::int64_t begin, std::int64_t end)
 
 template <class T>
 Status squared_norm(const SquaredNorm& p, Stream stream) {
-  const auto* x = static_cast<const T*>(p.x);
+  const Gradient<T> x{static_cast<const T*>(p.x), static_cast<const std::uint16_t*>(p.low_x), p.low_dtype,
+                      p.low_ranges};
   auto* partial = static_cast<double*>(p.workspace);
   std::atomic<bool> any_nonfinite{false};
   parallel_ranges(stream, p.n, kTaskElements, [&](std::int64_t begin, std::int64_t end) {
@@ -58,7 +84,7 @@ Status squared_norm(const SquaredNorm& p, Stream stream) {
     for (std::int64_t i = begin; i < end; i += kFlatBlock) {
       const std::int64_t count = std::min(kFlatBlock, end - i);
       partial[i / kFlatBlock] =
-          holds_zeros(p.table, i, i + count) ? 0 : block_sum_of_squares(x + i, count, nonfinite);
+          holds_zeros(p.table, i, i + count) ? 0 : block_sum_of_squares(x, i, i + count, nonfinite);
     }
     if (nonfinite) any_nonfinite.store(true, std::memory_order_relaxed);
   });
@@ -78,22 +104,32 @@ struct Update {
       : constants(p), now(group), clip(Vec<T>::all(static_cast<T>(p.clip == nullptr ? 1 : *p.clip))) {}
 };
 
+/// `in_low`: whether these elements have a 16-bit side.
 template <class T>
-void update(const AdamW& p, const Update<T> k, std::int64_t begin, std::int64_t end) {
-  const auto* grad = static_cast<const T*>(p.grad);
+void update(const AdamW& p, const Update<T> k, std::int64_t begin, std::int64_t end, bool in_low) {
+  const Gradient<T> grad{static_cast<const T*>(p.grad), static_cast<const std::uint16_t*>(p.low_grad), p.low_dtype, {}};
+  const bool low_grad = in_low && p.low_grad != nullptr;
   auto* param = static_cast<T*>(p.param);
   auto* exp_avg = static_cast<T*>(p.exp_avg);
   auto* exp_avg_sq = static_cast<T*>(p.exp_avg_sq);
-  auto* low = static_cast<std::uint16_t*>(p.low);
+  auto* low = in_low ? static_cast<std::uint16_t*>(p.low) : nullptr;
   const Dtype low_dtype = p.low_dtype;
   for_vectors<T>(begin, end, [&](std::int64_t i, auto lanes) {
     Vec<T> m = load(exp_avg + i, lanes), v = load(exp_avg_sq + i, lanes), updated = load(param + i, lanes);
-    take_adamw_step(k.constants, k.now, load(grad + i, lanes) * k.clip, updated, m, v);
+    take_adamw_step(k.constants, k.now, grad.at(i, low_grad, lanes) * k.clip, updated, m, v);
     store(exp_avg + i, m, lanes);
     store(exp_avg_sq + i, v, lanes);
     store(param + i, updated, lanes);
     if (low != nullptr) store_low(low + i, low_dtype, updated, lanes);
   });
+}
+template <class T>
+void update(const AdamW& p, const Update<T>& k, std::int64_t begin, std::int64_t end) {
+  for (bool low = false; begin < end;) {
+    const std::int64_t border = end_of_side(p.low_ranges, begin, end, low);
+    update(p, k, begin, border, low);
+    begin = border;
+  }
 }
 
 /// fn(first, last) for the ranges of [begin, end) that an update changes: all but the rows without a mark.

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/adamw.h"
+#include "kernels/cpu/cast.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/vector_loop.h"
 
@@ -70,6 +71,19 @@ inline void round_low(std::uint16_t* low, Vec<double> x, Dtype dtype) {
   for (int i = 0; i < Vec<double>::size; ++i) value[i] = static_cast<float>(x.v[i]);
   const __m128i rounded = round_to_16_bits(_mm256_load_ps(value), dtype);
   std::memcpy(low, &rounded, sizeof(std::uint16_t) * Vec<double>::size);
+}
+
+/// 16-bit elements as they are computed: f16 and bf16 values are exact in both types.
+template <class T>
+inline Vec<T> load_low(const std::uint16_t* low, Dtype dtype, FirstLanes lanes) {
+  alignas(64) T value[Vec<T>::size] = {};
+  for (std::int64_t i = 0; i < lanes.count; ++i)
+    value[i] = static_cast<T>(dtype == Dtype::f16 ? widen(f16{low[i]}) : to_float(bf16{low[i]}));
+  return Vec<T>::load(value);
+}
+template <class T>
+inline Vec<T> load_low(const std::uint16_t* low, Dtype dtype, AllLanes) {
+  return load_low<T>(low, dtype, FirstLanes{Vec<T>::size});
 }
 
 template <class T>

@@ -22,29 +22,76 @@ constexpr int kThreads = 256;
 // sum is never negative, so that its sign is free to say that an element of the block is not finite: no flag has to be
 // cleared before or combined by atomics.
 
-/// The squares of elements i, i + step, ... below `end`, each `width` of them read at once.
-template <class A, int width, class T>
-__device__ __forceinline__ A sum_of_squares(const T* x, int begin, int end, int step) {
-  A sum = 0;
+/// A gradient of which some elements may stand elsewhere, in 16 bits.
+template <class T>
+struct Gradient {
+  const T* wide;
+  const std::uint16_t* low;   ///< null: everything is in `wide`
+  Dtype low_dtype;
+  LowRanges ranges;
+};
+
+/// Whether element i, and with it the vector that begins there, stands in 16 bits.
+template <class T>
+__device__ __forceinline__ bool is_low(const Gradient<T>& x, std::int64_t i) {
+  bool low = false;
+  if (x.low != nullptr) end_of_side(x.ranges, i, i + 1, low);
+  return low;
+}
+
+/// f16 and bf16 values are exact in A.
+template <int width, class Low, class A>
+__device__ __forceinline__ void load_low(const Low* low, A (&value)[width]) {
+  float narrow[width];
+  load_vector(low, narrow);
+#pragma unroll
+  for (int k = 0; k < width; ++k) value[k] = static_cast<A>(narrow[k]);
+}
+template <int width, class T>
+__device__ __forceinline__ void load_gradient(const Gradient<T>& x, bool low, std::int64_t i,
+                                              Computed<T> (&value)[width]) {
+  if (!low)
+    load_vector(x.wide + i, value);
+  else if (x.low_dtype == Dtype::f16)
+    load_low(reinterpret_cast<const f16*>(x.low) + i, value);
+  else
+    load_low(reinterpret_cast<const bf16*>(x.low) + i, value);
+}
+
+/// The squares of elements i, i + step, ... below `end`, each `width` of them read at once; `low(i)` says where.
+template <int width, class T, class Low>
+__device__ __forceinline__ Computed<T> sum_of_squares(const Gradient<T>& x, std::int64_t block, int begin, int end,
+                                                      int step, Low&& low) {
+  Computed<T> sum = 0;
   for (int i = begin; i < end; i += step) {
     Computed<T> value[width];
-    load_vector(x + i, value);
+    load_gradient(x, low(block + i), block + i, value);
 #pragma unroll
-    for (int k = 0; k < width; ++k) sum += static_cast<A>(value[k]) * static_cast<A>(value[k]);
+    for (int k = 0; k < width; ++k) sum += value[k] * value[k];
   }
+  return sum;
+}
+/// Those of one thread in a block of `count` elements.
+template <int width, class T, class Low>
+__device__ __forceinline__ Computed<T> thread_sum(const Gradient<T>& x, std::int64_t block, int count, Low&& low) {
+  const int lane = static_cast<int>(threadIdx.x), whole = count - count % width;
+  Computed<T> sum = sum_of_squares<width>(x, block, lane * width, whole, kThreads * width, low);
+  if constexpr (width > 1) sum += sum_of_squares<1>(x, block, whole + lane, count, kThreads, low);
   return sum;
 }
 
 /// The sum over a block of elements whose first sum was not finite: in f64, which finite values of the shorter types
 /// cannot overflow. Negative where an element is not finite; NaN where one is NaN.
 template <class T>
-__device__ __forceinline__ double wide_partial(const T* x, int n, double* parts) {
+__device__ __forceinline__ double wide_partial(const Gradient<T>& x, std::int64_t block, int n, double* parts) {
   double sum = 0;
   bool nonfinite = false;
   for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads) {
-    const double value = static_cast<double>(load(x + i));
-    sum += value * value;
-    nonfinite = nonfinite || !std::isfinite(value);
+    Computed<T> value[1];
+    load_gradient(x, is_low(x, block + i), block + i, value);
+    const double wide = static_cast<double>(value[0]);
+    sum += wide * wide;
+    nonfinite = nonfinite || !std::isfinite(wide);
   }
   nonfinite = __syncthreads_or(nonfinite) != 0;
   sum = block_all<Add, kThreads>(sum, parts);
@@ -64,24 +111,23 @@ __device__ __forceinline__ bool holds_zeros(const TouchedRows& table, std::int64
 /// A grid has room for the blocks of 2^43 elements.
 template <class T, int width>
 __global__ void __launch_bounds__(kThreads, 1)
-    partial_squares(std::int64_t n, const T* x, const TouchedRows table, double* partial) {
+    partial_squares(std::int64_t n, const Gradient<T> x, const TouchedRows table, double* partial) {
   using A = Computed<T>;
   SINTER_SHARED(A, parts, [kThreads / kWarp]);
   SINTER_SHARED(double, wide_parts, [kThreads / kWarp]);
-  const int lane = static_cast<int>(threadIdx.x);
-  const std::int64_t begin = blockIdx.x * kFlatBlock;
-  const T* block = x + begin;
-  const int count = static_cast<int>(min(kFlatBlock, n - begin));
-  if (holds_zeros(table, begin, begin + count)) {   // for all threads, or for none
+  const std::int64_t begin = blockIdx.x * kFlatBlock, end = min(begin + kFlatBlock, n);
+  const int count = static_cast<int>(end - begin);
+  if (holds_zeros(table, begin, end)) {   // for all threads, or for none
     if (threadIdx.x == 0) partial[blockIdx.x] = 0;
     return;
   }
-  const int whole = count - count % width;
-  A sum = sum_of_squares<A, width>(block, lane * width, whole, kThreads * width);
-  if constexpr (width > 1) sum += sum_of_squares<A, 1>(block, whole + lane, count, kThreads);
+  bool low = false;
+  const bool same = x.low == nullptr || end_of_side(x.ranges, begin, end, low) == end;
+  A sum = same && !low ? thread_sum<width>(x, begin, count, [](std::int64_t) { return false; })
+                       : thread_sum<width>(x, begin, count, [&](std::int64_t i) { return same || is_low(x, i); });
   sum = block_all<Add, kThreads>(sum, parts);
   double total = static_cast<double>(sum);
-  if (!std::isfinite(sum)) total = wide_partial(block, count, wide_parts);  // all threads have the same sum
+  if (!std::isfinite(sum)) total = wide_partial(x, begin, count, wide_parts);  // all threads have the same sum
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
@@ -105,9 +151,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <class T, int width>
 Status squared_norm(const SquaredNorm& p, Stream stream) {
-  const auto* x = static_cast<const T*>(p.x);
+  const Gradient<T> x{static_cast<const T*>(p.x), static_cast<const std::uint16_t*>(p.low_x), p.low_dtype,
+                      p.low_ranges};
   auto* partial = static_cast<double*>(p.workspace);
-  if (!rows_are_aligned<width>(x, kFlatBlock)) return unsupported("x is not aligned to 16 bytes");
+  if (!rows_are_aligned<width>(x.wide, kFlatBlock) || !rows_are_aligned<width>(x.low, kFlatBlock))
+    return unsupported("x is not aligned to 16 bytes");
   const std::int64_t blocks = ceil_div(p.n, kFlatBlock);
   if (blocks > 0) {
     const Status status =
@@ -124,7 +172,10 @@ Status norm_by_element(const SquaredNorm& p, Stream stream) {
 Status norm_by_vector(const SquaredNorm& p, Stream stream) {
   return by_floating(p.dtype, [&]<class T>(Type<T>) { return squared_norm<T, kVector<T>>(p, stream); });
 }
-int select_norm(const SquaredNorm& p) { return reinterpret_cast<std::uintptr_t>(p.x) % 16 == 0 ? 1 : 0; }
+int select_norm(const SquaredNorm& p) {
+  const auto is_aligned = [](const void* x) { return reinterpret_cast<std::uintptr_t>(x) % 16 == 0; };
+  return is_aligned(p.x) && is_aligned(p.low_x) ? 1 : 0;
+}
 
 std::size_t norm_workspace(const SquaredNorm& p) {
   return static_cast<std::size_t>(ceil_div(p.n, kFlatBlock)) * sizeof(double);
@@ -151,22 +202,21 @@ struct Groups {
 
 template <class T>
 struct State {
-  const T* grad;
+  Gradient<T> grad;
   T* param;
   T* exp_avg;
   T* exp_avg_sq;
-  std::uint16_t* low;   ///< may be null
-  Dtype low_dtype;
+  std::uint16_t* low;   ///< may be null; of the dtype and in the ranges of `grad`
   AdamWConstants<Computed<T>> constants;
 };
 
-/// The step of elements i .. i + width - 1.
+/// The step of elements i .. i + width - 1; `low`: whether they have a 16-bit side.
 template <int width, class T>
 __device__ __forceinline__ void step(const State<T>& s, Computed<T> clip, const AdamWNow<Computed<T>>& now,
-                                     std::int64_t i) {
+                                     std::int64_t i, bool low) {
   using A = Computed<T>;
   A g[width], p[width], m[width], v[width];
-  load_vector(s.grad + i, g);
+  load_gradient(s.grad, low && s.grad.low != nullptr, i, g);
   load_vector(s.exp_avg + i, m);
   load_vector(s.exp_avg_sq + i, v);
   load_vector(s.param + i, p);
@@ -175,7 +225,7 @@ __device__ __forceinline__ void step(const State<T>& s, Computed<T> clip, const 
   store_vector(s.exp_avg + i, m);
   store_vector(s.exp_avg_sq + i, v);
   store_vector(s.param + i, p);
-  store_low<width, T>(s.low == nullptr ? nullptr : s.low + i, s.low_dtype, p);
+  store_low<width, T>(low && s.low != nullptr ? s.low + i : nullptr, s.grad.low_dtype, p);
 }
 
 template <class A>
@@ -197,11 +247,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     const std::int64_t begin = groups.group[g].begin + (chunk - groups.group[g].first_chunk) * kChunk;
     const int count = static_cast<int>(min(std::int64_t{kChunk}, groups.group[g].end - begin));
     const int whole = count - count % width;
+    bool low = false;
+    const LowRanges& ranges = state.grad.ranges;
+    const bool same = end_of_side(ranges, begin, begin + count, low) == begin + count;
+    const auto is_low_at = [&](std::int64_t i) {
+      bool here = low;
+      if (!same) end_of_side(ranges, i, i + 1, here);
+      return here;
+    };
     for (int i = static_cast<int>(threadIdx.x) * width; i < whole; i += kThreads * width)
-      step<width>(state, factor, now, begin + i);
+      step<width>(state, factor, now, begin + i, is_low_at(begin + i));
     if constexpr (width > 1)
       for (int i = whole + static_cast<int>(threadIdx.x); i < count; i += kThreads)
-        step<1>(state, factor, now, begin + i);
+        step<1>(state, factor, now, begin + i, is_low_at(begin + i));
   }
 }
 
@@ -220,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     const unsigned marked = marked_rows(table.touched, first, table.rows);
     for_marked_rows(marked, first, [&](std::int64_t row) {
       for (std::int64_t c = static_cast<std::int64_t>(threadIdx.x) * width; c < table.cols; c += kThreads * width)
-        step<width>(state, factor, now, table.begin + row * table.cols + c);
+        step<width>(state, factor, now, table.begin + row * table.cols + c, state.grad.ranges.ranges == nullptr);
     });
     if (threadIdx.x >= kWarp || (marked >> threadIdx.x & 1u) == 0) continue;
     if (deferred.current[first + threadIdx.x] != *deferred.step - 1)
@@ -231,12 +289,12 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <class T>
 State<T> state_of(const AdamW& p) {
-  return {.grad = static_cast<const T*>(p.grad),
+  return {.grad = {static_cast<const T*>(p.grad), static_cast<const std::uint16_t*>(p.low_grad), p.low_dtype,
+                   p.low_ranges},
           .param = static_cast<T*>(p.param),
           .exp_avg = static_cast<T*>(p.exp_avg),
           .exp_avg_sq = static_cast<T*>(p.exp_avg_sq),
           .low = static_cast<std::uint16_t*>(p.low),
-          .low_dtype = p.low_dtype,
           .constants = AdamWConstants<Computed<T>>(p)};
 }
 
@@ -292,7 +350,8 @@ bool is_aligned(const AdamW& p) {
   if (table.touched != nullptr && (table.begin % width != 0 || table.cols % width != 0)) return false;
   const auto aligned = [](const void* buffer) { return rows_are_aligned<width>(static_cast<const T*>(buffer), width); };
   return Ranges(p).begin_at_multiples_of(width) && aligned(p.grad) && aligned(p.param) && aligned(p.exp_avg) &&
-         aligned(p.exp_avg_sq) && rows_are_aligned<width>(static_cast<const std::uint16_t*>(p.low), width);
+         aligned(p.exp_avg_sq) && rows_are_aligned<width>(static_cast<const std::uint16_t*>(p.low), width) &&
+         rows_are_aligned<width>(static_cast<const std::uint16_t*>(p.low_grad), width);
 }
 
 template <class T, int width>

@@ -14,12 +14,19 @@ Status check_dtype(const P& p) {
   return floating.ok() ? check(p) : floating;
 }
 
+bool has_low(const LowRanges& ranges, std::int64_t i) {
+  bool low = false;
+  end_of_side(ranges, i, i + 1, low);
+  return low;
+}
+
 Status run_squared_norm(const SquaredNorm& p, Stream) {
   double sum = 0;
   bool nonfinite = false;
   for (std::int64_t i = 0; i < p.n; ++i) {
     if (lies_inside(p.table, i, i + 1) && p.table.touched[row_of(p.table, i)] == 0) continue;
-    const double x = load(p.dtype, p.x, i);
+    const bool low = p.low_x != nullptr && has_low(p.low_ranges, i);
+    const double x = low ? load(p.low_dtype, p.low_x, i) : load(p.dtype, p.x, i);
     sum += x * x;
     nonfinite = nonfinite || !std::isfinite(x);
   }
@@ -29,7 +36,8 @@ Status run_squared_norm(const SquaredNorm& p, Stream) {
 }
 
 void update(const AdamW& p, const AdamWCoefficients& k, double clip, std::int64_t i) {
-  const double g = load(p.dtype, p.grad, i) * clip;
+  const bool low = has_low(p.low_ranges, i);
+  const double g = (low && p.low_grad != nullptr ? load(p.low_dtype, p.low_grad, i) : load(p.dtype, p.grad, i)) * clip;
   const double decayed = load(p.dtype, p.param, i) * k.decay;
   const double old_m = load(p.dtype, p.exp_avg, i);
   const double m = old_m + (1 - p.beta1) * (g - old_m);
@@ -38,7 +46,7 @@ void update(const AdamW& p, const AdamWCoefficients& k, double clip, std::int64_
   store(p.dtype, p.param, i, decayed - k.step_size * m / denominator);
   store(p.dtype, p.exp_avg, i, m);
   store(p.dtype, p.exp_avg_sq, i, v);
-  if (p.low != nullptr) store(p.low_dtype, p.low, i, load(p.dtype, p.param, i));
+  if (p.low != nullptr && low) store(p.low_dtype, p.low, i, load(p.dtype, p.param, i));
 }
 
 Status run_adamw(const AdamW& p, Stream) {

@@ -149,6 +149,82 @@ TYPED_TEST(OptimizerTest, LowCopyIsTheRoundedParameter) {
   });
 }
 
+/// Ranges with a 16-bit side: borders inside of blocks and tasks, neighbours one vector apart, the end of the buffer.
+constexpr std::int64_t kSided = 5 * 4096 + 1003;
+constexpr FlatRange kRanges[] = {{16, 48}, {64, 4096 + 32}, {4096 + 48, 4096 + 64}, {3 * 4096, kSided}};
+constexpr LowRanges kLowRanges{kRanges, 4};
+
+/// 16-bit gradients, and in `cast` what they are; the 1000 of `wide` in the ranges nobody may read. A sum with NaN would
+/// be taken again by other code.
+template <class T>
+void fill_low(Dtype dtype, Buffer<std::uint16_t>& low, Buffer<T>& wide, Buffer<T>& cast) {
+  for (std::int64_t i = 0; i < kSided; ++i) {
+    const float x = static_cast<float>(wide[i]);
+    low[i] = dtype == Dtype::f16 ? to_f16(x).bits : to_bf16(x).bits;
+  }
+  for (const FlatRange& range : kRanges)
+    for (std::int64_t i = range.begin; i < range.end; ++i) {
+      cast[i] = static_cast<T>(dtype == Dtype::f16 ? to_float(f16{low[i]}) : to_float(bf16{low[i]}));
+      wide[i] = 1000;
+    }
+}
+
+TYPED_TEST(OptimizerTest, GradientsIn16BitsAreThoseCast) {
+  using T = TypeParam;
+  const AdamWGroups groups = {{0, 4096 + 16, 1e-3, 0.01}, {4096 + 16, kSided, 3e-3, 0}};
+  for_each_cpu([&](const BackendModule& cpu) {
+    for (const BackendModule* module : {&cpu, &ref_module()})
+      for (const Dtype dtype : {Dtype::f16, Dtype::bf16}) {
+        State<T> sided(kSided), cast(kSided);
+        Buffer<std::uint16_t> low_grad(kSided);
+        fill_low(dtype, low_grad, sided.grad, cast.grad);
+        sided.low.fill(0x1234);
+        AdamW params = sided.params(groups, nullptr, true, dtype);
+        params.low_grad = low_grad.data();
+        params.low_ranges = kLowRanges;
+        ASSERT_TRUE(run_ok(*module, params));
+        ASSERT_TRUE(run_ok(*module, cast.params(groups, nullptr, true, dtype)));
+        expect_same_bits(sided.param, cast.param, "param");
+        expect_same_bits(sided.exp_avg, cast.exp_avg, "exp_avg");
+        expect_same_bits(sided.exp_avg_sq, cast.exp_avg_sq, "exp_avg_sq");
+        std::int64_t in_ranges = 0;
+        for (std::int64_t i = 0; i < kSided; ++i) {
+          bool low = false;
+          for (const FlatRange& range : kRanges) low = low || (range.begin <= i && i < range.end);
+          ASSERT_EQ(sided.low[i], low ? cast.low[i] : 0x1234) << i;
+          in_ranges += low ? 1 : 0;
+        }
+        ASSERT_EQ(in_ranges, 32 + 4096 - 32 + 16 + kSided - 3 * 4096);
+      }
+  });
+}
+
+TYPED_TEST(OptimizerTest, TheNormOfGradientsIn16BitsIsThatOfTheirCast) {
+  using T = TypeParam;
+  for_each_cpu([&](const BackendModule& cpu) {
+    for (const Dtype dtype : {Dtype::f16, Dtype::bf16})
+      for (const std::int64_t bad : {std::int64_t{-1}, std::int64_t{20}, std::int64_t{4096 + 31}, kSided - 1}) {
+        Buffer<T> wide = random_buffer<T>(kSided, 1), cast = random_buffer<T>(kSided, 1);
+        Buffer<std::uint16_t> low(kSided);
+        if (bad >= 0) wide[bad] = cast[bad] = std::numeric_limits<T>::infinity();
+        fill_low(dtype, low, wide, cast);
+        Buffer<double> sum(1), expected(1), workspace(6);
+        Buffer<std::int32_t> nonfinite(1);
+        SquaredNorm params{dtype_of<T>, kSided, cast.data(), expected.data(), nullptr, workspace.data()};
+        ASSERT_TRUE(run_ok(cpu, params));
+        params.x = wide.data();
+        params.sum = sum.data();
+        params.nonfinite = nonfinite.data();
+        params.low_x = low.data();
+        params.low_dtype = dtype;
+        params.low_ranges = kLowRanges;
+        ASSERT_TRUE(run_ok(cpu, params));
+        expect_same_bits(sum, expected, "squared norm");
+        EXPECT_EQ(nonfinite[0], bad >= 0 ? 1 : 0);
+      }
+  });
+}
+
 TEST(AdamWStep, LowCopyKeepsNaN) {
   const AdamWGroups groups = {{0, 17, 1e-3, 0.01}};
   for_each_cpu([&](const BackendModule& cpu) {

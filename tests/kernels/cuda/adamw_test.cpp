@@ -1,5 +1,6 @@
 #include "kernels/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -196,6 +197,65 @@ TEST_P(OptimizerOnDevice, LowCopyRoundsTheStoredParameter) {
   }
 }
 
+/// Ranges with a 16-bit side: borders inside of blocks and chunks, neighbours apart, the end of the buffer.
+constexpr std::int64_t kSided = 3 * kFlatBlock + 1003;
+const std::vector<double> kBorders = {16, 48, 64, 4096 + 32, 4096 + 48, 4096 + 64, 2 * 4096, kSided};
+
+/// 1000 where the ranges are: nobody may read that. A sum with NaN would be taken again by other code.
+std::vector<double> without_ranges(std::vector<double> x) {
+  for (std::size_t r = 0; r < kBorders.size(); r += 2)
+    std::fill(x.begin() + static_cast<std::ptrdiff_t>(kBorders[r]),
+              x.begin() + static_cast<std::ptrdiff_t>(kBorders[r + 1]), 1000);
+  return x;
+}
+
+TEST_P(OptimizerOnDevice, TheNormReadsGradientsIn16Bits) {
+  for (const Dtype low : {Dtype::f16, Dtype::bf16})
+    for (const double bad : {0.0, kInfinity})
+      for (const bool aligned : {true, false}) {
+        SCOPED_TRACE(std::string(name(low)) + (aligned ? ", aligned" : "") + ", " + std::to_string(bad));
+        DeviceCase<SquaredNorm> c({.dtype = dtype_, .n = kSided, .low_dtype = low});
+        c.input(c.params.x, dtype_, without_ranges(normal_values(kSided, 1)));
+        std::vector<double> x = normal_values(kSided, 2);
+        if (bad != 0) x[4096 + 50] = bad;
+        c.input(c.params.low_x, low, x);
+        if (!aligned) c.misalign(2);
+        c.input(c.params.low_ranges.ranges, Dtype::i64, kBorders);
+        c.params.low_ranges.count = 4;
+        c.output(c.params.sum, Dtype::f64, 1, norm_tolerance(kSided));
+        c.output(c.params.nonfinite, Dtype::i32, 1, {.ulps = 0});
+        c.workspace(c.params.workspace);
+        c.check_with(aligned ? "by_vector" : "by_element");
+      }
+}
+
+TEST_P(OptimizerOnDevice, AdamWReadsGradientsIn16Bits) {
+  const AdamWGroups groups = {{0, 4096 + 16, 1e-2, 0.01}, {4096 + 16, kSided, 3e-3, 0}};
+  for (const Dtype low : {Dtype::f16, Dtype::bf16})
+    for (const bool aligned : {true, false}) {
+      SCOPED_TRACE(std::string(name(low)) + (aligned ? ", aligned" : ""));
+      Step step(dtype_, kSided, groups);
+      step.grad = without_ranges(step.grad);
+      AdamW& p = step.device.params;
+      p.low_dtype = low;
+      step.device.input(p.low_grad, low, normal_values(kSided, 5));
+      if (!aligned) step.device.misalign(2);
+      step.device.input(p.low_ranges.ranges, Dtype::i64, kBorders);
+      p.low_ranges.count = 4;
+      step.device.in_out(p.low, low, normal_values(kSided, 6), {.ulps = 8});
+      step.check(aligned ? "by_vector" : "by_element", true, false);
+    }
+}
+
+// Without ranges every element has one.
+TEST_P(OptimizerOnDevice, AllGradientsMayHave16Bits) {
+  const AdamWGroups groups = {{0, 4609, 1e-2, 0.01}};
+  Step step(dtype_, 4609, groups);
+  step.grad.assign(4609, kNaN);
+  step.device.input(step.device.params.low_grad, Dtype::bf16, normal_values(4609, 5));
+  step.check("by_vector", true, true);
+}
+
 // Not f16, which stores no denormal of f32.
 TEST(AdamWOnDevice, DenormalMomentsAreFlushed) {
   const AdamWGroups groups = {{0, 9, 1e-3, 0}};
@@ -216,6 +276,9 @@ TEST(OptimizerOnDeviceChecks, RefuseWhatTheContractForbids) {
   expect_refused(AdamW{.groups = overlapping, .group_count = 2}, "groups must ascend");
   expect_refused(AdamW{.dtype = Dtype::i32}, "the dtype must be");
   expect_refused(SquaredNorm{.n = -1}, "must not be negative");
+  const float nothing = 0;
+  expect_refused(SquaredNorm{.low_x = &nothing, .low_dtype = Dtype::f32}, "must be f16 or bf16");
+  expect_refused(AdamW{.low_grad = &nothing, .low_ranges = {nullptr, -1}}, "must not be negative");
 }
 
 }  // namespace
