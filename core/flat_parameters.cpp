@@ -72,6 +72,7 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
     autograd::Meta& meta = segment.tensor.ensure_meta();
     const Tensor old = segment.tensor.grad();
     meta.rows = nullptr;
+    meta.low = nullptr;
     meta.grad = flat.view(segment, flat.gradients_);
     if (old.defined()) meta.grad.copy_(old);
     meta.grad_pinned = true;
@@ -114,6 +115,8 @@ RowTracker& FlatParameters::track_rows(const std::string& name) {
     fail(ErrorCode::usage, "there is no trained parameter ", name, " whose rows could be tracked");
   if (segment->shape.rank() != 2)
     fail(ErrorCode::usage, "parameter ", name, " is ", segment->shape, "; rows are tracked of a table [rows, columns]");
+  if (segment->tensor.ensure_meta().low != nullptr)
+    fail(ErrorCode::usage, "parameter ", name, " has a copy in 16 bits (keep_low_copy); its rows cannot be tracked");
   if (tracked_rows_ != nullptr && tracked_name_ != segment->name)
     fail(ErrorCode::usage, "the rows of ", tracked_name_, " are tracked already, and those of one table can be; ", name,
          " stays without");
@@ -127,6 +130,67 @@ RowTracker& FlatParameters::track_rows(const std::string& name) {
   return *tracked_rows_;
 }
 
+void FlatParameters::keep_low_copy(Dtype low, const std::vector<std::string>& names, bool low_gradients) {
+  if (low != Dtype::f16 && low != Dtype::bf16)
+    fail(ErrorCode::usage, "keep_low_copy: a copy in ", kernels::name(low), "; it can be f16 or bf16");
+  if (values_.dtype() != Dtype::f32)
+    fail(ErrorCode::usage, "keep_low_copy: the parameters are ", kernels::name(values_.dtype()), ", they must be f32");
+  if (has_low_copy()) fail(ErrorCode::usage, "keep_low_copy: the parameters have a copy in 16 bits already");
+  std::vector<bool> named(segments_.size(), false);
+  for (const std::string& name : names) {
+    const Segment* const segment = find(name);
+    if (segment == nullptr) fail(ErrorCode::usage, "there is no trained parameter ", name, " to keep a 16-bit copy of");
+    if (segment->tensor.ensure_meta().rows != nullptr)
+      fail(ErrorCode::usage, "the rows of ", name, " are tracked; a 16-bit copy of it is not supported");
+    named[static_cast<std::size_t>(segment - segments_.data())] = true;
+  }
+  const NoGradGuard guard;
+  const TensorOptions options{low, values_.device()};
+  low_values_ = Tensor::zeros(values_.shape(), options);
+  if (low_gradients) low_gradients_ = Tensor::zeros(values_.shape(), options);
+  std::vector<std::int64_t> borders;   // neighbours share a range
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    Segment& segment = segments_[i];
+    if (!named[i] || segment.numel == 0) continue;
+    const std::int64_t end = segment.offset + round_up(segment.numel, kSegmentAlignment);
+    if (!borders.empty() && borders.back() == segment.offset)
+      borders.back() = end;
+    else
+      borders.insert(borders.end(), {segment.offset, end});
+    autograd::Meta& meta = segment.tensor.ensure_meta();
+    auto storage = std::make_shared<Storage>(low_values_.storage(), static_cast<std::size_t>(segment.offset) * 2,
+                                             static_cast<std::size_t>(segment.numel) * 2);
+    meta.low = std::make_shared<LowCopy>();
+    meta.low->values =
+        Tensor::view_of(std::move(storage), 0, segment.shape, contiguous_strides(segment.shape), low);
+    meta.low->values.copy_(segment.tensor.detach());
+    meta.low->version = segment.tensor.storage()->version();
+    if (!low_gradients) continue;
+    segment.gradient_dtype = low;
+    meta.low->grad = view(segment, low_gradients_);
+  }
+  const auto count = static_cast<std::int64_t>(borders.size());
+  low_ranges_ = Tensor::from(borders, {count}).to(values_.device());
+}
+
+FlatParameters::LowSide FlatParameters::low_side() const {
+  static_assert(sizeof(kernels::FlatRange) == 2 * sizeof(std::int64_t));
+  if (!has_low_copy()) return {};
+  return {low_values_.data(), has_low_gradients() ? low_gradients_.data() : nullptr, low_values_.dtype(),
+          {reinterpret_cast<const kernels::FlatRange*>(low_ranges_.data<std::int64_t>()),
+           static_cast<int>(low_ranges_.numel() / 2)}};
+}
+
+void FlatParameters::refresh_low_copies() {
+  if (!has_low_copy()) return;
+  for (const Segment& segment : segments_)
+    if (LowCopy* const low = segment.tensor.ensure_meta().low.get(); low != nullptr) low->refresh(segment.tensor);
+}
+
+Tensor FlatParameters::gradient(const Segment& segment) const {
+  return view(segment, segment.gradient_dtype == gradients_.dtype() ? gradients_ : low_gradients_);
+}
+
 void FlatParameters::zero_grad() {
   for (const Segment& segment : segments_) {
     autograd::Meta& meta = segment.tensor.ensure_meta();
@@ -134,6 +198,7 @@ void FlatParameters::zero_grad() {
       tracked_rows_->zero();
     else
       meta.grad_stale = true;
+    if (meta.low != nullptr) meta.low->grad_stale = true;
   }
 }
 
@@ -141,22 +206,47 @@ void FlatParameters::settle_gradients() {
   const NoGradGuard guard;
   for (const Segment& segment : segments_) {
     autograd::Meta& meta = segment.tensor.ensure_meta();
-    if (std::exchange(meta.grad_stale, false)) view(segment, gradients_).zero_();
+    if (segment.gradient_dtype != gradients_.dtype())
+      settle_low_gradient(segment, meta);
+    else if (std::exchange(meta.grad_stale, false))
+      view(segment, gradients_).zero_();
   }
+}
+
+/// What came in f32 is rounded; then nothing stands there any more.
+void FlatParameters::settle_low_gradient(const Segment& segment, autograd::Meta& meta) {
+  LowCopy& low = *meta.low;
+  const bool none_in_low = std::exchange(low.grad_stale, false), none = std::exchange(meta.grad_stale, true);
+  Tensor wide = view(segment, gradients_);
+  if (none && none_in_low)
+    low.grad.zero_();
+  else if (!none)
+    low.grad.copy_(none_in_low ? wide : wide.add_(low.grad.to(wide.dtype())));
 }
 
 std::vector<bool> FlatParameters::stale_gradients() const {
   std::vector<bool> stale;
   for (const Segment& segment : segments_) stale.push_back(segment.tensor.ensure_meta().grad_stale);
+  for (const Segment& segment : segments_)
+    if (const auto& low = segment.tensor.ensure_meta().low; low != nullptr) stale.push_back(low->grad_stale);
   return stale;
 }
 
 void FlatParameters::set_stale_gradients(const std::vector<bool>& stale) {
-  for (std::size_t i = 0; i < segments_.size(); ++i) segments_[i].tensor.ensure_meta().grad_stale = stale.at(i);
+  std::size_t i = 0;
+  for (const Segment& segment : segments_) segment.tensor.ensure_meta().grad_stale = stale.at(i++);
+  for (const Segment& segment : segments_)
+    if (const auto& low = segment.tensor.ensure_meta().low; low != nullptr) low->grad_stale = stale.at(i++);
 }
 
-void FlatParameters::mark_written(const char* writer) {
-  for (const Segment& segment : segments_) segment.tensor.storage()->mark_written(writer);
+void FlatParameters::mark_written(const char* writer, bool and_low_copy) {
+  for (const Segment& segment : segments_) {
+    segment.tensor.storage()->mark_written(writer);
+    LowCopy* const low = and_low_copy ? segment.tensor.ensure_meta().low.get() : nullptr;
+    if (low == nullptr) continue;
+    low->values.storage()->mark_written(writer);
+    low->version = segment.tensor.storage()->version();
+  }
 }
 
 }  // namespace sinter

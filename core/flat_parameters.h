@@ -7,9 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "core/low_copy.h"
 #include "core/parameter.h"
 #include "core/row_tracker.h"
 #include "core/tensor.h"
+#include "kernels/adamw.h"
 
 namespace sinter {
 
@@ -20,7 +22,7 @@ struct Segment {
   Shape shape;
   std::int64_t offset = 0, numel = 0;    ///< elements
   int group = 0;
-  Dtype gradient_dtype = Dtype::f32;
+  Dtype gradient_dtype = Dtype::f32;     ///< not that of `tensor` where keep_low_copy() said so
   Tensor tensor;
 };
 
@@ -36,7 +38,8 @@ class FlatParameters {
   static FlatParameters adopt(const std::vector<ParameterList>& groups, const FlatParameters* previous = nullptr);
 
   Tensor& values() { return values_; }          ///< [N]
-  Tensor& gradients() { return gradients_; }    ///< [N]; whole only after settle_gradients()
+  /// [N]; whole only after settle_gradients(), and meaningless where segments have their gradient in 16 bits.
+  Tensor& gradients() { return gradients_; }
   /// A buffer [N] of this name, zeros at first use: "exp_avg".
   Tensor& state(const std::string& name);
   bool has_state(const std::string& name) const { return states_.contains(name); }
@@ -59,6 +62,32 @@ class FlatParameters {
   /// The tracker of track_rows(); null before.
   RowTracker* tracked_rows() const { return tracked_rows_.get(); }
 
+  /// From now on these parameters have a copy in `low`, f16 or bf16, that rounded() hands out: 2 bytes more for each
+  /// element of the buffers. AdamW writes it in its pass; after any other write rounded() does. With `low_gradients`
+  /// their gradients are kept in `low` too, 2 bytes more again: backward of a product with the copy writes them there
+  /// and nowhere else, and a second product or backward adds to what was rounded. So that is for one backward in each
+  /// update, and for losses that are scaled to the range of `low`. Gradients that come in another way (hooks, anomaly
+  /// mode, ops that read the parameter itself) are rounded by settle_gradients(). Ends with the next adopt().
+  ///
+  /// Error(usage) for an unknown name, a table whose rows are tracked, f64 parameters, another dtype, and the second
+  /// time.
+  void keep_low_copy(Dtype low, const std::vector<std::string>& names, bool low_gradients);
+  bool has_low_copy() const { return low_values_.defined(); }
+  bool has_low_gradients() const { return low_gradients_.defined(); }
+  /// What kernels take of it, in device memory; null pointers where there is none. Ends with this object.
+  struct LowSide {
+    void* values = nullptr;
+    const void* gradients = nullptr;
+    Dtype dtype = Dtype::bf16;
+    kernels::LowRanges ranges;
+  };
+  LowSide low_side() const;
+  /// Rounds again the copies of parameters that were written since: before an update that may be skipped, and before a
+  /// recorded step is replayed.
+  void refresh_low_copies();
+
+  /// The gradient of a segment, in its gradient_dtype; whole only after settle_gradients().
+  Tensor gradient(const Segment& segment) const;
   /// Declares every gradient old: the next accumulation overwrites. No pass over memory but touched rows.
   void zero_grad();
   /// Writes zeros where no gradient came since zero_grad, so that the flat gradient is defined everywhere.
@@ -66,11 +95,16 @@ class FlatParameters {
   /// Which segments' gradients are old, and that being so again: what a replayed step leaves behind.
   std::vector<bool> stale_gradients() const;
   void set_stale_gradients(const std::vector<bool>& stale);
-  /// Raises the version of every parameter: `writer` (a literal) changed values() in place.
-  void mark_written(const char* writer);
+  /// Raises the version of every parameter: `writer` (a literal) changed values() in place, and with `and_low_copy` the
+  /// copies of keep_low_copy() too.
+  void mark_written(const char* writer, bool and_low_copy = false);
 
  private:
+  void settle_low_gradient(const Segment& segment, autograd::Meta& meta);
+
   Tensor values_, gradients_;
+  Tensor low_values_, low_gradients_;   // [N], undefined without
+  Tensor low_ranges_;                   // kernels::FlatRange [], on the device
   std::map<std::string, Tensor> states_;
   std::vector<Segment> segments_;
   std::vector<std::int64_t> group_begin_;

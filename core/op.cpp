@@ -1,8 +1,12 @@
 #include "core/op.h"
 
+#include <utility>
+
 #include "core/autograd/engine.h"
 #include "core/autograd/mode.h"
 #include "core/autograd/node.h"
+#include "core/low_copy.h"
+#include "core/ops/registry.h"
 #include "core/row_tracker.h"
 
 namespace sinter {
@@ -21,6 +25,24 @@ std::size_t Backward::saved_count() const { return node_.saved.size(); }
 
 void Backward::enter(int branch) const { node_.op->entered->fetch_or(1u << branch, std::memory_order_relaxed); }
 
+namespace {
+
+/// What is a cast of a leaf into the dtype of its 16-bit gradient has that for its own, unless somebody looks at what
+/// stands between.
+std::optional<GradTarget> low_target(const autograd::Node& cast) {
+  const autograd::Node* const leaf = cast.op == &cast_op ? cast.edges[0].node.get() : nullptr;
+  if (leaf == nullptr || !leaf->leaf.defined()) return std::nullopt;
+  for (const autograd::Node* node : {&cast, leaf})
+    if (!node->tensor_hooks.empty() || !node->pre_hooks.empty() || !node->post_hooks.empty()) return std::nullopt;
+  const Meta& meta = leaf->leaf.ensure_meta();
+  LowCopy* const low = meta.low.get();
+  if (low == nullptr || !low->grad.defined() || low->grad.dtype() != cast.outputs[0].options.dtype) return std::nullopt;
+  if (!meta.leaf_hooks.empty()) return std::nullopt;
+  return GradTarget{low->grad, !std::exchange(low->grad_stale, false), nullptr};
+}
+
+}  // namespace
+
 std::optional<GradTarget> Backward::target(std::size_t i) const {
   const std::optional<GradTarget> found = target_of_rows(i);
   if (found && found->rows != nullptr) found->rows->mark_all();
@@ -30,7 +52,8 @@ std::optional<GradTarget> Backward::target(std::size_t i) const {
 std::optional<GradTarget> Backward::target_of_rows(std::size_t i) const {
   if (create_graph_ || !autograd::accumulates_into_leaves() || autograd::AnomalyGuard::active()) return std::nullopt;
   const autograd::Node* next = node_.edges[i].node.get();
-  if (next == nullptr || !next->leaf.defined() || !node_.post_hooks.empty()) return std::nullopt;
+  if (next == nullptr || !node_.post_hooks.empty()) return std::nullopt;
+  if (!next->leaf.defined()) return low_target(*next);
   if (!next->pre_hooks.empty()) return std::nullopt;
   Meta& meta = next->leaf.ensure_meta();
   if (!meta.grad_pinned || !meta.leaf_hooks.empty()) return std::nullopt;

@@ -80,8 +80,8 @@ class Backward {
   /// The i-th tensor that forward saved, its version checked.
   Tensor saved(std::size_t i) const;
   std::size_t saved_count() const;
-  /// The gradient buffer of input i, when that is a leaf whose gradient lives in a flat buffer and nobody needs to see
-  /// the single contribution. The caller writes or adds the whole product and returns an undefined Tensor for input i.
+  /// The gradient buffer of input i, a leaf's in a flat buffer or that of a leaf's cast (LowCopy::grad), where nobody
+  /// sees the single contribution. The caller writes or adds the whole product, and returns an undefined Tensor for it.
   std::optional<GradTarget> target(std::size_t i) const;
   /// The same for ops that add to few rows of a table. Where `rows` is not null, the caller marks there what it adds
   /// to.

@@ -10,6 +10,7 @@
 #include "core/autograd/mode.h"
 #include "core/autograd/node.h"
 #include "core/error.h"
+#include "core/low_copy.h"
 #include "core/ops/broadcast.h"
 #include "core/row_tracker.h"
 #include "core/runtime/runtime.h"
@@ -182,7 +183,12 @@ bool Tensor::is_leaf() const { return meta() == nullptr || meta()->grad_fn == nu
 
 Tensor Tensor::grad() const {
   const autograd::Meta* m = meta();
-  return m == nullptr || m->grad_stale ? Tensor() : m->grad;
+  if (m == nullptr) return {};
+  const Tensor own = m->grad_stale ? Tensor() : m->grad;
+  if (m->low == nullptr || m->low->grad_stale) return own;
+  const NoGradGuard guard;   // a parameter with a gradient in 16 bits: a copy of it, in its own dtype
+  Tensor low = m->low->grad.to(dtype());
+  return own.defined() ? low.add_(own) : low;
 }
 
 void Tensor::set_grad(const Tensor& grad) {
@@ -190,6 +196,7 @@ void Tensor::set_grad(const Tensor& grad) {
     fail(ErrorCode::usage, "a gradient ", name(grad.dtype()), " ", grad.shape(), " for a tensor ", name(dtype()), " ",
          shape());
   autograd::Meta& m = ensure_meta();
+  if (m.low != nullptr) m.low->grad_stale = true;
   if (!m.grad_pinned) {
     m.grad = grad;
   } else if (grad.defined()) {

@@ -86,7 +86,8 @@ class Tensor {
   /// Makes a leaf collect gradients (or not). Only floating tensors; a usage error on a non-leaf when turned off.
   Tensor& set_requires_grad(bool on = true);
   bool is_leaf() const;
-  /// The sum of gradients since the last zero_grad; undefined before the first. Same shape and dtype as the tensor.
+  /// The sum of gradients since the last zero_grad; undefined before the first. Shape and dtype are the tensor's. Of a
+  /// parameter whose gradient is kept in 16 bits (FlatParameters::keep_low_copy), a copy.
   Tensor grad() const;
   void set_grad(const Tensor& grad);
   void zero_grad();

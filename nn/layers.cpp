@@ -1,6 +1,7 @@
 #include "nn/layers.h"
 
 #include "core/error.h"
+#include "core/low_copy.h"
 #include "core/ops/dropout.h"
 #include "core/ops/embedding.h"
 #include "core/ops/layer_norm.h"
@@ -15,7 +16,7 @@ bool is_16_bit(Dtype dtype) { return dtype == Dtype::f16 || dtype == Dtype::bf16
 
 /// A weight as an operand of a product with `x`.
 Tensor beside(const Tensor& x, const Tensor& weight) {
-  return is_16_bit(x.dtype()) ? weight.to(x.dtype()) : weight;
+  return is_16_bit(x.dtype()) ? rounded(weight, x.dtype()) : weight;
 }
 
 }  // namespace

@@ -150,6 +150,7 @@ std::vector<kernels::AdamWGroup> AdamW::kernel_groups() const {
 }
 
 kernels::AdamW AdamW::kernel(const std::vector<kernels::AdamWGroup>& groups) {
+  const FlatParameters::LowSide low = flat_.low_side();
   return {
       .dtype = flat_.values().dtype(),
       .groups = groups.data(),
@@ -161,6 +162,10 @@ kernels::AdamW AdamW::kernel(const std::vector<kernels::AdamWGroup>& groups) {
       .param = flat_.values().data(),
       .exp_avg = flat_.state("exp_avg").data(),
       .exp_avg_sq = flat_.state("exp_avg_sq").data(),
+      .low = low.values,
+      .low_grad = low.gradients,
+      .low_dtype = low.dtype,
+      .low_ranges = low.ranges,
   };
 }
 

@@ -57,6 +57,7 @@ class AdamW final : public Optimizer {
   };
 
   void update(double clip_coefficient) override;
+  bool knows_low_side() const override { return true; }
   std::vector<kernels::AdamWGroup> kernel_groups() const;
   /// The kernel over `groups`, which must stay where they are; without coefficients and clip.
   kernels::AdamW kernel(const std::vector<kernels::AdamWGroup>& groups);

@@ -13,12 +13,16 @@ GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm, double scal
   if (!(max_norm > 0)) fail(ErrorCode::usage, "max_norm is ", max_norm, ", it must be positive");
   parameters.settle_gradients();
   const Tensor& gradients = parameters.gradients();
+  const FlatParameters::LowSide low = parameters.low_side();
   const Tensor results = Tensor::empty({2}, {Dtype::f64, gradients.device()});   // one copy brings both
   kernels::SquaredNorm params{.dtype = gradients.dtype(),
                               .n = gradients.numel(),
                               .x = gradients.data(),
                               .sum = results.data<double>(),
-                              .nonfinite = reinterpret_cast<std::int32_t*>(results.data<double>() + 1)};
+                              .nonfinite = reinterpret_cast<std::int32_t*>(results.data<double>() + 1),
+                              .low_x = low.gradients,
+                              .low_dtype = low.dtype,
+                              .low_ranges = low.ranges};
   if (const RowTracker* const rows = parameters.tracked_rows()) params.table = rows->touched();
   Runtime& runtime = Runtime::instance();
   const auto bytes = static_cast<std::int64_t>(runtime.workspace(gradients.device(), params));

@@ -58,6 +58,9 @@ class Optimizer {
     double lr, weight_decay;
   };
   std::vector<GroupRange> group_ranges() const;
+  /// True where update() writes the 16-bit copies and reads the 16-bit gradients of FlatParameters::keep_low_copy.
+  /// Otherwise a copy costs a cast after each update, and gradients in 16 bits are an Error(unsupported) in step().
+  virtual bool knows_low_side() const { return false; }
   /// Writes flat_.values(). steps() counts this update already, and every gradient is whole.
   virtual void update(double clip_coefficient) = 0;
   /// load_state() has replaced states and steps().

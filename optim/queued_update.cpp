@@ -115,12 +115,16 @@ void QueuedUpdate::place_deferred() {
 
 void QueuedUpdate::place_norm(double max_grad_norm) {
   const Tensor& gradients = optimizer_.flat_.gradients();
+  const FlatParameters::LowSide low = optimizer_.flat_.low_side();
   norm_ = Tensor::zeros({2}, {Dtype::f64, device_});
   kernels::SquaredNorm params{.dtype = gradients.dtype(),
                               .n = gradients.numel(),
                               .x = gradients.data(),
                               .sum = norm_.data<double>(),
-                              .nonfinite = reinterpret_cast<std::int32_t*>(norm_.data<double>() + 1)};
+                              .nonfinite = reinterpret_cast<std::int32_t*>(norm_.data<double>() + 1),
+                              .low_x = low.gradients,
+                              .low_dtype = low.dtype,
+                              .low_ranges = low.ranges};
   if (const RowTracker* const rows = optimizer_.flat_.tracked_rows()) params.table = rows->touched();
   norm_workspace_ = room_for<std::uint8_t>(
       static_cast<std::int64_t>(Runtime::instance().workspace(device_, params)), device_);
@@ -145,6 +149,7 @@ void QueuedUpdate::add_loss(const Tensor& loss) {
 }
 
 void QueuedUpdate::run() {
+  optimizer_.flat_.refresh_low_copies();   // a skipped update writes none
   count_replay();
   const NoGradGuard guard;
   optimizer_.flat_.settle_gradients();
@@ -161,6 +166,8 @@ void QueuedUpdate::count_replay() {
   if (optimizer_.steps_ != steps_)
     fail(ErrorCode::usage, "QueuedUpdate: the optimizer has done ", optimizer_.steps_, " updates, ", steps_,
          " of them here; write_state with its adam_t continues after AdamW::step or load_state");
+  if (optimizer_.flat_.low_side().values != adamw_.low)
+    fail(ErrorCode::usage, "QueuedUpdate: keep_low_copy came after it was made; call that before");
   if (optimizer_.deferred_) {
     AdamW::Deferred& deferred = *optimizer_.deferred_;
     if (prepare_.history == nullptr)
@@ -172,7 +179,7 @@ void QueuedUpdate::count_replay() {
     ++deferred.last;
   }
   ++optimizer_.undrained_;
-  optimizer_.flat_.mark_written("QueuedUpdate");
+  optimizer_.flat_.mark_written("QueuedUpdate", true);
 }
 
 bool QueuedUpdate::is_full() const { return optimizer_.undrained_ >= prepare_.record_count; }

@@ -50,11 +50,13 @@ class QueuedUpdate {
   Tensor loss_gradient() const;
   /// Adds a loss (one element, any floating dtype, not multiplied by the scale) to that of the update under way.
   void add_loss(const Tensor& loss);
-  /// Launches one update with the gradients as they are. Error(usage) when is_full(), and when step() or load_state()
-  /// of the optimizer moved its steps() since the last drain.
+  /// Launches one update with the gradients as they are. Error(usage) when is_full(), when step() or load_state() of
+  /// the optimizer moved its steps() since the last drain, and when FlatParameters::keep_low_copy came after this was
+  /// made.
   void run();
   /// What run() does on the host, for an update that a replayed recording of it launches. The same errors. The run()
-  /// that was recorded counted too, although it launched nothing: is_full() is early by one until drain().
+  /// that was recorded counted too, although it launched nothing: is_full() is early by one until drain(). Before each
+  /// replay FlatParameters::refresh_low_copies() takes in what was written since the last.
   void count_replay();
 
   /// Where the optimizer updates rows of a table late (AdamW::defer_rows): once in a thousand updates brings all of them

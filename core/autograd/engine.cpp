@@ -181,7 +181,7 @@ class Pass {
   static void check_finite(const Node& node, std::size_t input, const Tensor& gradient) {
     const NoGradGuard guard;
     // 0 * x is 0 for finite x and NaN otherwise.
-    const double probe = sinter::sum(mul(gradient, 0.0)).item();
+    const double probe = sinter::sum(mul(gradient.to(kernels::computed_dtype(gradient.dtype())), 0.0)).item();
     if (probe == 0) return;
     fail(ErrorCode::usage, "the backward of ", node.describe(), " (node ", node.seq, ") gave a gradient of input ",
          input, " ", gradient.shape(), " that is not finite");

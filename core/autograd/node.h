@@ -12,6 +12,7 @@
 
 namespace sinter {
 class RowTracker;
+struct LowCopy;
 }
 
 namespace sinter::autograd {
@@ -88,6 +89,8 @@ struct Meta {
   bool grad_stale = false;
   /// Of a table whose pinned gradient is followed row by row; that is never stale. Null: none.
   std::shared_ptr<RowTracker> rows;
+  /// Of a parameter that products read in 16 bits. Null: none.
+  std::shared_ptr<LowCopy> low;
   Tensor grad;
   std::shared_ptr<Node> grad_fn;    ///< null on leaves
   int output_nr = 0;

@@ -1,3 +1,8 @@
+#include <optional>
+
+#include "core/autograd/mode.h"
+#include "core/autograd/node.h"
+#include "core/low_copy.h"
 #include "core/op.h"
 #include "core/ops/registry.h"
 #include "core/runtime/runtime.h"
@@ -28,7 +33,18 @@ struct Cast {
     out.copy_(in[0]);
     return {out};
   }
-  static Tensors backward(Backward&, const Attrs& attrs, Inputs dy) { return {dy[0].to(attrs.from)}; }
+  static Tensors backward(Backward& ctx, const Attrs& attrs, Inputs dy) {
+    const std::optional<GradTarget> target = ctx.target(0);
+    if (!target) return {dy[0].to(attrs.from)};
+    Tensor grad = target->grad;
+    if (!target->accumulate)
+      grad.copy_(dy[0]);
+    else if (kernels::computed_dtype(attrs.from) != attrs.from)   // sums are not taken in 16 bits
+      grad.copy_(grad.to(kernels::computed_dtype(attrs.from)).add_(dy[0].to(kernels::computed_dtype(attrs.from))));
+    else
+      grad.add_(dy[0].to(attrs.from));
+    return {Tensor()};
+  }
 };
 
 struct ToDevice {
@@ -56,6 +72,23 @@ Tensor Tensor::clone() const { return run_op1(contiguous_op, Contiguous::Attrs{}
 
 Tensor Tensor::to(Dtype target) const {
   return target == dtype() ? *this : run_op1(cast_op, Cast::Attrs{dtype(), target}, {*this});
+}
+
+Tensor rounded(const Tensor& x, Dtype dtype) {
+  LowCopy* const low = x.meta() == nullptr ? nullptr : x.meta()->low.get();
+  if (low == nullptr || low->values.dtype() != dtype) return x.to(dtype);
+  low->refresh(x);
+  Tensors copy = {low->values.detach()};
+  if (autograd::should_record({&x, 1}))
+    autograd::record(cast_op, std::make_shared<const Cast::Attrs>(x.dtype(), dtype), {&x, 1}, {}, copy);
+  return copy[0];
+}
+
+void LowCopy::refresh(const Tensor& leaf) {
+  if (version == leaf.storage()->version()) return;
+  const NoGradGuard guard;
+  values.copy_(leaf.detach());
+  version = leaf.storage()->version();
 }
 
 Tensor Tensor::to(Device target) const {
