@@ -50,6 +50,7 @@ StepRunner::Program& StepRunner::program(const StepBucket& bucket) {
 void StepRunner::run_program(const StepBucket& bucket, Program& program) {
   ++program.batches;
   if (bucket.last) update_.flush_when_due();
+  optimizer_.parameters().refresh_low_copies();   // of weights that somebody wrote since: no part of the step
   if (program.graph && arena_.holds(program.graph)) return replay(bucket, program);
   const auto step = [&] {
     const StepScope scope(options_.seed, program.inputs->counters());

@@ -157,6 +157,10 @@ class Trainer {
   /// Before an event whose callbacks may look at weights and optimizer state.
   void flush_before(CallbackHandler::Event event) const;
 
+  // low_copies.cpp
+  /// With fp16 and bf16: weights of nn::Linear are rounded where the optimizer writes them, not in every forward.
+  void keep_low_copies(const Run& run) const;
+
   TrainOutput finish(Run& run);
   void load_best_model();
 

@@ -205,6 +205,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     callbacks_.load_states(callback_states);
     control_.should_training_stop = stopped;
   }
+  keep_low_copies(run);
   defer_embedding(run);
   queue_steps(run);
   if (args.eval_on_start && !checkpoint) evaluate();

@@ -17,7 +17,7 @@ namespace {
 std::string first_nonfinite(FlatParameters& parameters) {
   parameters.settle_gradients();
   for (const Segment& segment : parameters.segments()) {
-    const Tensor gradient = parameters.view(segment, parameters.gradients()).to(Device::cpu()).to(Dtype::f64);
+    const Tensor gradient = parameters.gradient(segment).to(Device::cpu()).to(Dtype::f64);
     for (const double value : gradient.to_vector<double>())
       if (!std::isfinite(value)) return segment.name;
   }

@@ -5,6 +5,8 @@
 #include <filesystem>
 
 #include "core/autograd/mode.h"
+#include "core/autograd/node.h"
+#include "core/flat_parameters.h"
 #include "core/io/files.h"
 #include "core/io/staged_folder.h"
 #include "core/log.h"
@@ -245,6 +247,38 @@ void copy_with(const std::filesystem::path& from, const std::filesystem::path& t
       folder.write(name, read_file(entry.path(), std::size_t{1} << 30));
   }
   folder.commit();
+}
+
+// A sum over micro-batches, and bf16's few bits, are not for gradients.
+TEST_P(DeviceTraining, KeepsCopiesOfWeightsIn16Bits) {
+  struct Row {
+    bool fp16, bf16;
+    std::int64_t accumulation;
+    bool copies, gradients;
+  };
+  for (const Row& row : {Row{false, false, 1, false, false}, {true, false, 1, true, true},
+                         {true, false, 2, true, false}, {false, true, 1, true, false}}) {
+    TrainingArguments args = arguments_on(GetParam().str(), 2);
+    args.fp16 = row.fp16;
+    args.bf16 = row.bf16;
+    args.gradient_accumulation_steps = row.accumulation;
+    const Dtype low = row.fp16 ? Dtype::f16 : Dtype::bf16;
+    int seen = 0;
+    Trainer::Parts made = parts(tiny(), args);
+    made.callbacks.push_back(std::make_shared<AtStepEnd>([&](CallbackContext& run) {
+      FlatParameters& flat = run.optimizer->parameters();
+      EXPECT_EQ(flat.has_low_copy(), row.copies);
+      EXPECT_EQ(flat.has_low_gradients(), row.gradients);
+      for (const Segment& segment : flat.segments()) {
+        const bool is_product = segment.shape.rank() == 2 && segment.name.find("embeddings") == std::string::npos;
+        EXPECT_EQ(segment.tensor.meta()->low != nullptr, row.copies && is_product) << segment.name;
+        EXPECT_EQ(segment.gradient_dtype, row.gradients && is_product ? low : Dtype::f32) << segment.name;
+      }
+      ++seen;
+    }));
+    Trainer(std::move(made)).train();
+    EXPECT_EQ(seen, 2);
+  }
 }
 
 // Outside train() alone, and the weights stay in f32.

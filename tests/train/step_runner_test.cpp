@@ -7,6 +7,7 @@
 #include <random>
 
 #include "core/runtime/runtime.h"
+#include "nn/layers.h"
 #include "optim/groups.h"
 #include "tests/core/expect_error.h"
 #include "tests/core/other_devices.h"
@@ -27,6 +28,16 @@ std::unique_ptr<nn::BertForSequenceClassification> tiny_bert(Device device, Dtyp
   return model;
 }
 
+/// In 16 bits, the weights of products have copies and gradients in that dtype.
+optim::AdamW& with_low_copies(optim::AdamW& optimizer, nn::Module& model, Dtype compute) {
+  if (compute == Dtype::f32) return optimizer;
+  std::vector<std::string> names;
+  for (const auto& [path, module] : model.named_modules())
+    if (dynamic_cast<nn::Linear*>(module) != nullptr) names.push_back(path + ".weight");
+  optimizer.parameters().keep_low_copy(compute, names, true);
+  return optimizer;
+}
+
 /// A model in training, with all that a StepRunner needs.
 struct Training {
   std::unique_ptr<nn::BertForSequenceClassification> model;
@@ -38,7 +49,8 @@ struct Training {
            bool deferred_rows = false)
       : model(tiny_bert(device, compute)),
         optimizer(optim::decay_groups(model->named_parameters(), 0.01), {.lr = 1e-3}),
-        update((deferred_rows ? optimizer.defer_rows(kTable) : void(), optimizer), options),
+        update((deferred_rows ? optimizer.defer_rows(kTable) : void(), with_low_copies(optimizer, *model, compute)),
+               options),
         runner(*model, optimizer, update, {.seed = 3, .cuda_graphs = cuda_graphs}) {}
 
   std::vector<std::byte> weights() {
