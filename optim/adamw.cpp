@@ -91,7 +91,7 @@ void AdamW::loaded() {
 
 void AdamW::catch_up(const Tensor* ids) {
   const Deferred& d = *deferred_;
-  const bool nothing_is_late = d.flushed == d.last && !d.queued;   // a queued step may be recorded, to be replayed later
+  const bool nothing_is_late = d.flushed == d.last && !d.queued;   // a queued step may be recorded for later replays
   if (nothing_is_late || (ids != nullptr && ids->numel() == 0)) return;
   const kernels::CatchUpRows params{
       .dtype = flat_.values().dtype(),

@@ -59,8 +59,8 @@ class QueuedUpdate {
   /// replay FlatParameters::refresh_low_copies() takes in what was written since the last.
   void count_replay();
 
-  /// Where the optimizer updates rows of a table late (AdamW::defer_rows): once in a thousand updates brings all of them
-  /// up to date. Before each update, and outside of a recording; run() and count_replay() refuse to go on without.
+  /// Where the optimizer updates rows of a table late (AdamW::defer_rows): once in a thousand updates brings all of
+  /// them up to date. Before each update, and outside of a recording; run() and count_replay() refuse to go on without.
   void flush_when_due();
 
   /// True when record_count updates wait for drain().

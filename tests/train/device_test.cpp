@@ -169,7 +169,7 @@ TEST_P(DeviceTraining, TheHostWaitsWhenItLogsAlone) {
   ASSERT_EQ(waits.size(), 60u);
   for (std::size_t i = 1; i < waits.size(); ++i)   // step_end comes before the log of step 20, whose wait shows at 21
     EXPECT_EQ(waits[i] > waits[i - 1], i % 20 == 0) << "step " << i + 1;
-  EXPECT_EQ(launches[59], launches[48]);   // the epoch before ended at 46, where late rows were updated for the callback
+  EXPECT_EQ(launches[59], launches[48]);   // at 46 an epoch ended, and late rows were updated for the callback
   EXPECT_EQ(allocations[59], allocations[48]);
 }
 
@@ -293,7 +293,8 @@ TEST_P(DeviceTraining, EvaluatesIn16BitsWhereAskedTo) {
   Trainer exact(parts(tiny(), args));
   exact.train();
   const double in_f32 = exact.evaluate().at("eval_loss");
-  for (const Row& row : {Row{&TrainingArguments::fp16_full_eval, 0x1p-11}, {&TrainingArguments::bf16_full_eval, 0x1p-8}}) {
+  for (const Row& row :
+       {Row{&TrainingArguments::fp16_full_eval, 0x1p-11}, {&TrainingArguments::bf16_full_eval, 0x1p-8}}) {
     args.*row.full_eval = true;
     const Bert model = tiny();
     Trainer trainer(parts(model, args));
