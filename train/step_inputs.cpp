@@ -25,6 +25,31 @@ std::int64_t granule_of(std::int64_t tokens) {
   return std::max(kGranule, static_cast<std::int64_t>(below) / 8);
 }
 
+/// A collator of one's own may err; nothing is copied by counts that do not fit.
+void check_sizes(const data::CollatedBatch& batch) {
+  const auto require = [](const char* what, std::size_t found, std::int64_t expected) {
+    if (static_cast<std::int64_t>(found) != expected)
+      fail(ErrorCode::usage, "a batch of the train_dataset has ", found, " ", what, ", it must have ", expected,
+           "; look at the data_collator");
+  };
+  const std::int64_t elements = batch.packed ? batch.token_count : batch.sample_count * batch.sequence_length;
+  require("labels", batch.labels.size(), batch.sample_count);
+  require("lengths", batch.lengths.size(), batch.sample_count);
+  require("input_ids", batch.input_ids.size(), elements);
+  require("token_type_ids", batch.token_type_ids.size(), elements);
+  if (batch.packed)
+    require("position_ids", batch.position_ids.size(), elements);
+  else
+    require("values in attention_mask", batch.attention_mask.size(), elements);
+  std::int64_t tokens = 0;
+  for (const std::int64_t length : batch.lengths) {
+    if (length < 0 || (!batch.packed && length > batch.sequence_length))
+      fail(ErrorCode::usage, "a sample of the train_dataset has a length of ", length, "; look at the data_collator");
+    tokens += length;
+  }
+  if (batch.packed) require("tokens in its samples", static_cast<std::size_t>(tokens), batch.token_count);
+}
+
 }  // namespace
 
 std::int64_t StepBucket::fillers() const { return (granule_of(tokens) - 1 + max_length - 1) / max_length; }
@@ -47,6 +72,7 @@ StepBucket bucket_of(std::int64_t tokens, std::int64_t longest, std::int64_t sam
 }
 
 bool pack(const data::CollatedBatch& batch, PackedBatch& packed) {
+  check_sizes(batch);
   packed.lengths = batch.lengths;
   packed.labels = batch.labels;
   if (batch.packed) {

@@ -40,7 +40,7 @@ struct PackedBatch {
 };
 
 /// Drops the pads of a batch. False for one with a pad before a token, which cannot be told from it: BERT pools the row
-/// of the first pad.
+/// of the first pad. Error(usage) where its arrays do not have the sizes that it names.
 bool pack(const data::CollatedBatch& batch, PackedBatch& packed);
 
 /// What stands beside the batch's arrays.

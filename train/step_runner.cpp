@@ -20,8 +20,9 @@ StepRunner::StepRunner(const nn::BertForSequenceClassification& model, optim::Ad
 void StepRunner::run(const data::CollatedBatch& batch, const MicroStep& place) {
   PackedBatch packed;
   if (!pack(batch, packed)) return run_as_it_is(batch, place);
-  StepBucket bucket = bucket_of(static_cast<std::int64_t>(packed.ids.size()), batch.sequence_length,
-                                batch.sample_count, model_.config.max_position_embeddings);
+  const std::int64_t longest = packed.lengths.empty() ? 0 : *std::ranges::max_element(packed.lengths);
+  StepBucket bucket = bucket_of(static_cast<std::int64_t>(packed.ids.size()), longest, batch.sample_count,
+                                model_.config.max_position_embeddings);
   bucket.first = place.first;
   bucket.last = place.last;
   Program& chosen = program(bucket);

@@ -61,6 +61,29 @@ TEST(StepInputsTest, PackingDropsPads) {
   EXPECT_FALSE(pack(batch, refused));
 }
 
+TEST(StepInputsTest, ArraysOfOtherSizesAreRefused) {
+  const auto refused = [](std::string_view says, auto&& spoil) {
+    data::CollatedBatch batch;
+    batch.sample_count = 2;
+    batch.sequence_length = 2;
+    batch.input_ids = {5, 6, 7, 0};
+    batch.token_type_ids = {0, 0, 0, 0};
+    batch.attention_mask = {1, 1, 1, 0};
+    batch.lengths = {2, 1};
+    batch.labels = {1, 0};
+    spoil(batch);
+    PackedBatch packed;
+    testing::expect_usage_error([&] { pack(batch, packed); }, says);
+  };
+  refused("has 0 labels, it must have 2", [](auto& b) { b.labels.clear(); });
+  refused("has 3 labels", [](auto& b) { b.labels.push_back(0); });
+  refused("has 1 lengths", [](auto& b) { b.lengths.pop_back(); });
+  refused("has 3 input_ids, it must have 4", [](auto& b) { b.input_ids.pop_back(); });
+  refused("has 5 values in attention_mask", [](auto& b) { b.attention_mask.push_back(0); });
+  refused("a length of 3", [](auto& b) { b.lengths[0] = 3; });
+  refused("has 0 position_ids", [](auto& b) { b.packed = true, b.token_count = 4; });
+}
+
 class StepInputsOnDevice : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
