@@ -74,6 +74,7 @@ class Case {
     p.heads = shape_.heads;
     p.head_size = shape_.head_size;
     p.max_length = *std::max_element(shape_.lengths.begin(), shape_.lengths.end());
+    for (const std::int64_t length : shape_.lengths) p.pairs += length * length;
     p.scale = 0.125;
     p.dropout = {1, &step_, nullptr, 0, threshold_};
     p.offsets = offsets_.data();

@@ -347,12 +347,13 @@ void add_embeddings(std::vector<MakeCase>& all, const Sizes& s, std::int64_t tok
 struct Batch {
   std::string name;
   std::vector<std::int32_t> offsets = {0};
-  std::int64_t longest = 0;
+  std::int64_t longest = 0, pairs = 0;
 
   Batch(std::string of, const std::vector<std::int64_t>& lengths) : name(std::move(of)) {
     for (const std::int64_t length : lengths) {
       offsets.push_back(offsets.back() + static_cast<std::int32_t>(length));
       longest = std::max(longest, length);
+      pairs += length * length;
     }
   }
   std::int64_t tokens() const { return offsets.back(); }
@@ -365,7 +366,7 @@ std::unique_ptr<Case<P>> attention_case(const Sizes& s, const Batch& batch, bool
   const std::int64_t h = s.hidden;
   auto c = make<P>(batch.name + (dropout ? "" : ", no dropout"),
                    {.dtype = kDtype, .tokens = batch.tokens(), .sequences = batch.sequences(), .heads = s.heads,
-                    .head_size = h / s.heads, .max_length = batch.longest, .scale = 0.125}, goal);
+                    .head_size = h / s.heads, .max_length = batch.longest, .pairs = batch.pairs, .scale = 0.125}, goal);
   P& p = c->params;
   p.stride_q = p.stride_k = p.stride_v = p.stride_o = h;
   if (dropout) add_dropout(*c);

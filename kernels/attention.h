@@ -26,6 +26,7 @@ struct Attention {
   Dtype dtype = Dtype::f32;
   std::int64_t tokens = 0, sequences = 0, heads = 0, head_size = 0;
   std::int64_t max_length = 0;                ///< longest sequence; an upper bound is enough
+  std::int64_t pairs = 0;                     ///< sum of squared lengths, for cost() alone; 0: as if all were longest
   double scale = 1;
   Dropout16 dropout;
   const std::int32_t* offsets = nullptr;
@@ -49,6 +50,7 @@ struct AttentionBackward {
   Dtype dtype = Dtype::f32;
   std::int64_t tokens = 0, sequences = 0, heads = 0, head_size = 0;
   std::int64_t max_length = 0;
+  std::int64_t pairs = 0;
   double scale = 1;
   Dropout16 dropout;
   const std::int32_t* offsets = nullptr;
@@ -101,14 +103,9 @@ constexpr Status check_attention_arrays(const P& p) {
   return {};
 }
 template <class P>
-constexpr double attention_pairs(const P& p) {  // sum of squared lengths; the bound without offsets at hand
-  double pairs = 0;
-  if (p.offsets == nullptr) return static_cast<double>(p.sequences) * static_cast<double>(p.max_length * p.max_length);
-  for (std::int64_t b = 0; b < p.sequences; ++b) {
-    const double length = p.offsets[b + 1] - p.offsets[b];
-    pairs += length * length;
-  }
-  return pairs;
+constexpr double attention_pairs(const P& p) {
+  const auto bound = static_cast<double>(p.sequences) * static_cast<double>(p.max_length * p.max_length);
+  return p.pairs == 0 ? bound : static_cast<double>(p.pairs);
 }
 }  // namespace detail
 
@@ -120,7 +117,6 @@ constexpr Status check(const AttentionBackward& p) {
   return detail::check_attention(p);
 }
 
-/// Costs read `offsets`, which must then be host memory.
 constexpr Cost cost(const Attention& p) {
   const double n = static_cast<double>(p.tokens * p.heads * p.head_size), size = static_cast<double>(size_of(p.dtype));
   return {3 * n * size, n * size, 4 * detail::attention_pairs(p) * static_cast<double>(p.heads * p.head_size)};

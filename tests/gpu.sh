@@ -4,11 +4,13 @@
 #   bash tests/gpu.sh --pack     builds, and packs what a machine with a GPU and no compiler needs: build/gpu.tar.xz
 #                                (there: tar xf gpu.tar.xz && bash gpu/tests/gpu.sh; sinter beside PyTorch, of which
 #                                that machine has its own, is gpu/bench/compare/run.sh)
-# Logs, and the kernels' times beside their goals (kernels.md), go to gpu_results/ beside the programs' folder. Ends
-# with a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no GPU can be used.
+# Logs, the kernels' times beside their goals (kernels.md) and those of a training step (step.md) go to gpu_results/
+# beside the programs' folder. Ends with a line "N passed, N failed, N skipped". Exit code 77, with the reason, where no
+# GPU can be used.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-programs="test_cuda test_cuda_module test_core test_ops test_nn test_optim test_train sst2 example_layer_norm kbench"
+programs="test_cuda test_cuda_module test_core test_ops test_nn test_optim test_train
+  sst2 example_layer_norm kbench step_bench"
 
 # bench/compare needs no data: models and sentences are made there. Earlier figures go along, and what was built.
 pack_compare() {  # folder
@@ -153,8 +155,9 @@ done
 step loss_curve 30 bash -c 'loss_curve cuda'
 step train 90 bash -c train
 step kernels 120 bash -c '"$bin/kbench" >"$results/kernels.md" && tail -n 1 "$results/kernels.md"'
+step step 60 bash -c '"$bin/step_bench" --json "$results/step.json" >"$results/step.md" && tail -n 1 "$results/step.md"'
 step memcheck 90 bash -c 'sanitizer memcheck "*f32*:*f16*:*Ragged*-*bf16*:*ByCudnn*"'
 step racecheck 60 bash -c 'sanitizer racecheck "*/f32*"'
-cat "$results/kernels.md"
+cat "$results/kernels.md" "$results/step.md"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed -eq 0 ]

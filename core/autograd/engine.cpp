@@ -69,6 +69,7 @@ class Pass {
   void capture(const Edge& edge, Tensor* result) { captures_[edge.node.get()].push_back({edge.input_nr, result}); }
 
   void run() {
+    const BackwardScope scope;
     count_dependencies();
     std::sort(roots_.begin(), roots_.end());
     roots_.erase(std::unique(roots_.begin(), roots_.end()), roots_.end());

@@ -10,6 +10,7 @@ thread_local bool t_second_order = false;
 thread_local bool t_anomaly = false;
 thread_local std::shared_ptr<const std::string> t_module;
 thread_local const char* t_op = "";
+thread_local bool t_backward = false;
 
 }  // namespace
 
@@ -38,6 +39,10 @@ const std::shared_ptr<const std::string>& ModuleScope::current() { return t_modu
 OpScope::OpScope(const char* name) : before_(std::exchange(t_op, name)) {}
 OpScope::~OpScope() { t_op = before_; }
 const char* OpScope::current() { return t_op; }
+
+BackwardScope::BackwardScope() : before_(std::exchange(t_backward, true)) {}
+BackwardScope::~BackwardScope() { t_backward = before_; }
+bool BackwardScope::active() { return t_backward; }
 
 }  // namespace autograd
 }  // namespace sinter

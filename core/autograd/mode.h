@@ -91,5 +91,18 @@ class OpScope {
   const char* before_;
 };
 
+/// Marks what backward computes.
+class BackwardScope {
+ public:
+  BackwardScope();
+  ~BackwardScope();
+  BackwardScope(const BackwardScope&) = delete;
+  BackwardScope& operator=(const BackwardScope&) = delete;
+  static bool active();
+
+ private:
+  bool before_;
+};
+
 }  // namespace autograd
 }  // namespace sinter

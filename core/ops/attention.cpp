@@ -40,6 +40,7 @@ struct Attention {
     params.heads = attrs.heads;
     params.head_size = q.size(1) / attrs.heads;
     params.max_length = packing.max_length;
+    params.pairs = packing.pairs;
     params.scale = attrs.scale;
     params.dropout = attrs.call.kernel(q.device());
     params.offsets = packing.offsets.template data<std::int32_t>();
@@ -112,9 +113,7 @@ struct Attention {
   }
 
   static kernels::Cost cost(const Attrs& attrs, Inputs in) {
-    auto params = common<kernels::Attention>(attrs, in[0], in[1], in[2]);
-    params.offsets = attrs.packing->offsets.data<std::int32_t>();   // read here
-    return kernels::cost(params);
+    return kernels::cost(common<kernels::Attention>(attrs, in[0], in[1], in[2]));
   }
 
  private:

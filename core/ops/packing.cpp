@@ -20,6 +20,7 @@ std::shared_ptr<Packing> from_lengths(const std::vector<std::int64_t>& lengths, 
     packing->tokens += lengths[b];
     if (packing->tokens > INT32_MAX) fail(ErrorCode::usage, "a batch has more than 2^31 tokens");
     packing->max_length = std::max(packing->max_length, lengths[b]);
+    packing->pairs += lengths[b] * lengths[b];
     for (std::int32_t s = 0; s < lengths[b]; ++s) {
       sample.push_back(static_cast<std::int32_t>(b));
       position.push_back(s);
@@ -39,6 +40,7 @@ std::unique_ptr<Packing> sizes_of(const Packing& like) {
   packing->fillers = like.fillers;
   packing->tokens = like.tokens;
   packing->max_length = like.max_length;
+  packing->pairs = like.pairs;
   return packing;
 }
 

@@ -18,6 +18,7 @@ struct Packing {
   std::int64_t fillers = 0;       ///< of them
   std::int64_t tokens = 0;        ///< T
   std::int64_t max_length = 0;
+  std::int64_t pairs = 0;         ///< sum of squared lengths: what attention computes
   Tensor offsets;                 ///< i32 [B + 1]
   Tensor sample;                  ///< i32 [T]: sequence of each row
   Tensor position;                ///< i32 [T]: place in the sequence
@@ -34,7 +35,7 @@ struct Packing {
   /// as long as this one.
   const Packing& on(Device device) const;
   /// One whose tensors on the device of `offsets` are the given ones, whose content may change from use to use while
-  /// its sizes stay: what is computed with it there can be captured. No sequence of any content is longer than
+  /// its sizes stay (but for `pairs`, which stay those of `like`): what is computed with it there can be captured. No sequence of any content is longer than
   /// `max_length`.
   static std::shared_ptr<const Packing> placed(const Packing& like, const Tensor& offsets, const Tensor& sample,
                                                const Tensor& position, const Tensor& first, std::int64_t max_length);

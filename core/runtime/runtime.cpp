@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/runtime/backend_library.h"
 #include "core/runtime/kernel_error.h"
+#include "core/runtime/launch_trace.h"
 #include "core/runtime/step_recorder.h"
 #include "core/runtime/uploader.h"
 
@@ -244,7 +245,8 @@ void Runtime::set_cpu_isa(kernels::CpuIsa isa) {
   cpu_->find_entries();
 }
 
-void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, const void* params, const char* op) {
+void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, const void* params,
+                     kernels::Cost (*cost)(const void*), const char* op) {
   Context& used = context(device);
   const kernels::KernelEntry& row = used.entry(id);
   if (row.params_size != size)
@@ -256,7 +258,13 @@ void Runtime::launch(Device device, kernels::KernelId id, std::size_t size, cons
       used.launches.fetch_add(1, std::memory_order_relaxed);
       status = used.api().make_current(device.index());
     }
-    if (status.ok()) status = row.variants[row.select(params)].run(params, stream(device));
+    if (status.ok()) {
+      const kernels::Variant& variant = row.variants[row.select(params)];
+      LaunchTrace* const trace = LaunchTrace::active(device);
+      if (trace != nullptr) trace->begin(id, variant, cost(params), op);
+      status = variant.run(params, stream(device));
+      if (trace != nullptr) trace->end();
+    }
   }
   if (!status.ok()) fail(error_code(status.code), op, ": ", status.what, " (", device.str(), ")");
 }

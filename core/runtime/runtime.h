@@ -76,7 +76,7 @@ class Runtime {
   /// been put into the stream when the call returns; what it does wrong later is told by a later call.
   template <class P>
   void launch(Device device, const P& params, const char* op) {
-    launch(device, P::id, sizeof(P), &params, op);
+    launch(device, P::id, sizeof(P), &params, &cost_of<P>, op);
   }
   /// Bytes that the kernel wants in params.workspace.
   template <class P>
@@ -88,7 +88,12 @@ class Runtime {
   struct Context;   // one device in use
   struct Library;   // the backend of one device type
   Runtime();
-  void launch(Device device, kernels::KernelId id, std::size_t size, const void* params, const char* op);
+  template <class P>
+  static kernels::Cost cost_of(const void* params) {
+    return cost(*static_cast<const P*>(params));
+  }
+  void launch(Device device, kernels::KernelId id, std::size_t size, const void* params,
+              kernels::Cost (*cost)(const void*), const char* op);
   std::size_t workspace(Device device, kernels::KernelId id, const void* params) const;
   Context& context(Device device) const;
   Library& library(DeviceType type) const;

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -33,6 +34,15 @@ Status fill(int, void* dst, int byte, std::size_t bytes, Stream) {
   return {};
 }
 
+using Time = std::chrono::steady_clock::time_point;   // what a timed event is
+
+Time& time_of(Event event) { return *static_cast<Time*>(event.handle); }
+
+Status elapsed(int, Event from, Event to, double* microseconds) {
+  *microseconds = std::chrono::duration<double, std::micro>(time_of(to) - time_of(from)).count();
+  return {};
+}
+
 constexpr const char* kNoGraphs = "the CPU has no graphs: its kernels have run when their call returns";
 
 Status end_capture(int, Stream, Graph* graph) {
@@ -59,10 +69,13 @@ const DeviceApi& host_device_api() {
       .create_stream = [](int, Stream* stream) { return *stream = {}, Status{}; },
       .destroy_stream = [](int, Stream) {},
       .create_event = [](int, Event* event) { return *event = {}, Status{}; },
-      .destroy_event = [](int, Event) {},
+      .destroy_event = [](int, Event event) { delete static_cast<Time*>(event.handle); },
       .record_event = [](int, Event, Stream) { return Status{}; },
       .wait_event = [](int, Stream, Event) { return Status{}; },
       .synchronize_event = [](int, Event) { return Status{}; },
+      .create_timed_event = [](int, Event* event) { return event->handle = new Time, Status{}; },
+      .record_time = [](int, Event event, Stream) { return time_of(event) = std::chrono::steady_clock::now(), Status{}; },
+      .elapsed = elapsed,
       .synchronize = [](int, Stream) { return Status{}; },
       .begin_capture = [](int, Stream) { return unsupported(kNoGraphs); },
       .end_capture = end_capture,

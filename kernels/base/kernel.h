@@ -60,8 +60,8 @@ struct KernelEntry {
 /// Status and fails gives no result: out_of_memory, or device_error with the device's own words, which may stem from
 /// earlier work of the stream.
 ///
-/// The CPU's are trivial: one device, streams all of whose work has ended when the call returns, events without state,
-/// no graphs.
+/// The CPU's are trivial: one device, streams all of whose work has ended when the call returns, events without state
+/// but for a time, no graphs.
 struct DeviceApi {
   /// 0 where no device can be used; why_unavailable() then says why in half a sentence ("there is no NVIDIA driver").
   int (*device_count)();
@@ -101,13 +101,21 @@ struct DeviceApi {
   /// event may be another device's of this backend. The host does not wait.
   Status (*wait_event)(int device, Stream stream, Event event);
   Status (*synchronize_event)(int device, Event event);                        ///< the host waits
+
+  /// An event that keeps the time at which the stream passes it; for record_time() and elapsed(), and nothing else.
+  Status (*create_timed_event)(int device, Event* event);
+  /// Unlike record_event() it may be captured: then every launch of the graph keeps the time anew.
+  Status (*record_time)(int device, Event event, Stream stream);
+  /// From the time that one event of this device keeps to that of another; the stream must have passed both.
+  Status (*elapsed)(int device, Event from, Event to, double* microseconds);
+
   Status (*synchronize)(int device, Stream stream);                            ///< the host waits for all of the stream
 
   /// What is put into the stream from here on is kept and not run, with its addresses and arguments as they are now:
   /// kernels, fills, and copies between device memories. Kernels must have run once before with the same shapes, since
   /// libraries make handles and plans at their first call. Until the capture ends these calls answer `unsupported`, do
   /// nothing, and break the capture:
-  ///   in the stream, by any thread: copies from or to the host, recording and waiting for events, launching graphs,
+  ///   in the stream, by any thread: copies from or to the host, record_event, waiting for events, launching graphs,
   ///   waiting for the stream; by the capturing thread, whatever the stream: allocate, allocate_host, synchronize,
   ///   synchronize_event.
   /// Other threads may use other streams meanwhile, copies and events included. What deallocate, deallocate_host,
@@ -135,7 +143,7 @@ struct BackendModule {
   const DeviceApi* device;
 };
 
-inline constexpr std::uint32_t kBackendAbi = 3;
+inline constexpr std::uint32_t kBackendAbi = 4;
 
 /// The row of `id`, or null where the backend has no such kernel.
 const KernelEntry* find(const BackendModule& module, KernelId id);

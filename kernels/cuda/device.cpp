@@ -230,6 +230,26 @@ Status synchronize_event(int device, Event event) {
   return on(device, [&] { return cudaEventSynchronize(native(event)); });
 }
 
+Status create_timed_event(int device, Event* event) {
+  cudaEvent_t made = nullptr;
+  const Status status = on(device, [&] { return cudaEventCreate(&made); });
+  *event = {made};
+  return status;
+}
+
+Status record_time(int device, Event event, Stream stream) {
+  const unsigned flags = captures().has(stream) ? cudaEventRecordExternal : cudaEventRecordDefault;
+  return on(device, [&] { return cudaEventRecordWithFlags(native(event), native(stream), flags); });
+}
+
+Status elapsed(int device, Event from, Event to, double* microseconds) {
+  float milliseconds = 0;
+  const Status status =
+      on(device, [&] { return cudaEventElapsedTime(&milliseconds, native(from), native(to)); });
+  *microseconds = 1000.0 * milliseconds;
+  return status;
+}
+
 void destroy_event(int device, Event event) {
   if (event.handle != nullptr) static_cast<void>(on(device, [&] { return cudaEventDestroy(native(event)); }));
 }
@@ -309,6 +329,9 @@ const DeviceApi& cuda_device_api() {
       .record_event = record_event,
       .wait_event = wait_event,
       .synchronize_event = synchronize_event,
+      .create_timed_event = create_timed_event,
+      .record_time = record_time,
+      .elapsed = elapsed,
       .synchronize = synchronize,
       .begin_capture = begin_capture,
       .end_capture = end_capture,

@@ -162,7 +162,7 @@ enum VariantIndex : int { by_element, divided, vectors };
 constexpr const char* kIdeas[] = {
     "4 elements a thread, 64-bit divisions, the op looked at in the kernel",
     "multiplications instead of divisions",
-    "16 bytes of the widest operand a thread, broadcast ones in registers; a kernel for each op",
+    "16 bytes of the widest operand a thread, broadcast ones in registers; a kernel for each op of floating numbers",
 };
 constexpr Status kTooMany = unsupported("this variant counts fewer than 2^31 elements");
 
@@ -226,10 +226,11 @@ Status run_unary(const Unary& p, Stream stream) {
     using Index = std::conditional_t<variant == by_element, std::int64_t, std::uint32_t>;
     if constexpr (variant != vectors) {
       return run_elements<Index>(nest, stream, AnyUnary<T>{p.op, alpha}, out, in);
+    } else if constexpr (std::is_integral_v<T>) {
+      return run_vectors(nest, stream, AnyUnary<T>{p.op, alpha}, out, in);
     } else {
       if (p.op == UnaryOp::pow_scalar && p.alpha == 2)
-        if constexpr (!std::is_integral_v<T>)
-          return run_vectors(nest, stream, OneUnary<T, Square>{alpha}, out, in);
+        return run_vectors(nest, stream, OneUnary<T, Square>{alpha}, out, in);
       return by_unary_op<T>(p.op, [&]<class Op>(Op) {
         return run_vectors(nest, stream, OneUnary<T, Op>{alpha}, out, in);
       });
@@ -281,10 +282,6 @@ struct AnyComparison {
     return by_comparison(op, [&]<class Op>(Op) { return Op::of(value_of(a), value_of(b)); });
   }
 };
-template <class T, class Op>
-struct OneComparison {
-  __device__ __forceinline__ std::uint8_t operator()(T a, T b) const { return Op::of(value_of(a), value_of(b)); }
-};
 
 struct AnyLogical {
   BinaryOp op;
@@ -302,9 +299,7 @@ Status run_comparison(const Binary& p, const LoopNest<3>& nest, Stream stream) {
   if constexpr (variant != vectors)
     return run_elements<Index>(nest, stream, AnyComparison<T>{p.op}, out, a, b);
   else
-    return by_comparison(p.op, [&]<class Op>(Op) {
-      return run_vectors(nest, stream, OneComparison<T, Op>{}, out, a, b);
-    });
+    return run_vectors(nest, stream, AnyComparison<T>{p.op}, out, a, b);
 }
 
 template <VariantIndex variant, class T>
@@ -314,6 +309,8 @@ Status run_arithmetic(const Binary& p, const LoopNest<3>& nest, Stream stream) {
   using Index = std::conditional_t<variant == by_element, std::int64_t, std::uint32_t>;
   if constexpr (variant != vectors)
     return run_elements<Index>(nest, stream, AnyArithmetic<T>{p.op}, out, a, b);
+  else if constexpr (std::is_integral_v<T>)
+    return run_vectors(nest, stream, AnyArithmetic<T>{p.op}, out, a, b);
   else
     return by_arithmetic_op(p.op, [&]<class Op>(Op) {
       return run_vectors(nest, stream, OneArithmetic<T, Op>{}, out, a, b);

@@ -1,6 +1,7 @@
 // An emulated CUDA device, as the host sees it: memory, streams, events, launches, and what its checks found.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -77,10 +78,12 @@ class StreamQueue {
   std::optional<Recording> recording_;
 };
 
-/// A point in a stream. Before it is recorded nobody waits for it.
+/// A point in a stream, and when the stream passed it. Before it is recorded nobody waits for it.
 struct Event {
+  using Time = std::chrono::steady_clock::time_point;
   StreamQueue* stream = nullptr;
   std::uint64_t position = 0;
+  std::shared_ptr<Time> passed = std::make_shared<Time>();   // recordings of the event write it too
 
   void record(StreamQueue& queue) { stream = &queue, position = queue.position(); }
   Status synchronize() const { return stream == nullptr ? Status{} : stream->run_until(position); }

@@ -1,5 +1,6 @@
 #include "kernels/simt/module.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <utility>
 #include <vector>
@@ -129,6 +130,20 @@ Status synchronize_event(int device, Event event) {
   return refused.ok() ? with_lost(device, event_of(event).synchronize()) : refused;
 }
 
+Status record_time(int device, Event event, Stream stream) {
+  const auto passed = event_of(event).passed;
+  return with_lost(device, device_at(device).queue(stream).submit([passed] {
+    *passed = std::chrono::steady_clock::now();
+    return Status{};
+  }));
+}
+
+Status elapsed(int, Event from, Event to, double* microseconds) {
+  const simt::Event::Time begin = *event_of(from).passed, end = *event_of(to).passed;
+  *microseconds = std::chrono::duration<double, std::micro>(end - begin).count();
+  return begin == simt::Event::Time{} || end == simt::Event::Time{} ? invalid("an event keeps no time yet") : Status{};
+}
+
 Status synchronize(int device, Stream stream) {
   const Status refused = captures().refuse_wait(stream);
   return refused.ok() ? with_lost(device, device_at(device).queue(stream).synchronize()) : refused;
@@ -192,6 +207,9 @@ const DeviceApi& device_api() {
       .record_event = record_event,
       .wait_event = wait_event,
       .synchronize_event = synchronize_event,
+      .create_timed_event = [](int, Event* event) { return event->handle = new simt::Event, Status{}; },
+      .record_time = record_time,
+      .elapsed = elapsed,
       .synchronize = synchronize,
       .begin_capture = begin_capture,
       .end_capture = end_capture,

@@ -147,6 +147,40 @@ inline void check_several_graphs(const BackendModule& module, int device) {
   for (const Graph graph : {twice, none, Graph{}}) c.api.destroy_graph(device, graph);
 }
 
+/// Times of a captured stream are those of the graph's last run.
+inline void check_times(const BackendModule& module, int device) {
+  GraphCase c(module, device);
+  Event begin, end;
+  expect_done(c.api.create_timed_event(device, &begin));
+  expect_done(c.api.create_timed_event(device, &end));
+  double first = -1, captured = -1, replayed = -1;
+  EXPECT_FALSE(c.api.elapsed(device, begin, end, &first).ok());   // no time has been kept yet
+  const auto put_timed_step = [&] {
+    expect_done(c.api.record_time(device, begin, c.stream));
+    c.put_step();
+    expect_done(c.api.record_time(device, end, c.stream));
+  };
+  put_timed_step();
+  expect_done(c.api.synchronize(device, c.stream));
+  expect_done(c.api.elapsed(device, begin, end, &first));
+  EXPECT_GT(first, 0);
+  const Graph graph = c.captured(put_timed_step);
+  expect_done(c.api.elapsed(device, begin, end, &captured));
+  EXPECT_EQ(captured, first);   // nothing has run
+  bool changed = false;
+  for (int replay = 0; replay < 20 && !changed; ++replay) {
+    c.launch(graph);
+    expect_done(c.api.synchronize(device, c.stream));
+    expect_done(c.api.elapsed(device, begin, end, &replayed));
+    EXPECT_GT(replayed, 0);
+    changed = replayed != first;
+  }
+  EXPECT_TRUE(changed);
+  c.api.destroy_graph(device, graph);
+  c.api.destroy_event(device, begin);
+  c.api.destroy_event(device, end);
+}
+
 /// What must not be called while a stream is captured: it is refused, and the capture ends with that reason.
 inline void check_broken_captures(const BackendModule& module, int device) {
   GraphCase c(module, device);
@@ -292,6 +326,7 @@ inline void check_capture_beside_others(const BackendModule& module, int device)
 inline void check_graphs(const BackendModule& module, int device) {
   check_replays(module, device);
   check_several_graphs(module, device);
+  check_times(module, device);
   check_broken_captures(module, device);
   check_misuse(module, device);
   check_thrown_away(module, device);

@@ -47,7 +47,7 @@ void add(Samples& samples, const char* label, std::shared_ptr<const Packing> pac
   samples.valid.push_back({.op = "attention", .label = label,
                            .inputs = {normal(shape, 1), normal(shape, 2), normal(shape, 3)},
                            .call = [=](Inputs in) {
-                             const StepScope scope(kSeed, kStep, kFirstSample);
+                             const SampleScope scope(kSeed, kStep, kFirstSample);
                              return Tensors{attention(in[0], in[1], in[2], packing, heads, p, 4)};
                            },
                            .expected = [=](const Arrays& in) { return Arrays{attend(in, *packing, heads, p, 4)}; },

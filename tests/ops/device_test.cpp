@@ -5,12 +5,15 @@
 #include <optional>
 #include <set>
 
+#include "core/autograd/engine.h"
 #include "core/autograd/mode.h"
 #include "core/error.h"
 #include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/registry.h"
+#include "core/random.h"
 #include "core/runtime/runtime.h"
+#include "core/runtime/step_arena.h"
 #include "tests/core/other_devices.h"
 #include "tests/ops/run_sample.h"
 
@@ -86,6 +89,70 @@ TEST_P(EveryOpOnADevice, AddsIntoFlatGradients) {
     if (!into) continue;
     expect_same_bits(*into, run_sample(sample, leaves_on_device(sample, Dtype::f32, true)),
                      sample.name() + " into a flat gradient");
+  }
+}
+
+/// Forward and backward from tensors that stay into tensors that stay, as a captured step computes.
+class CapturedSample {
+ public:
+  CapturedSample(const Sample& sample, Tensors inputs) : sample_(sample), inputs_(std::move(inputs)) {
+    results_ = copy_of(run_sample(sample_, as_leaves(inputs_)));
+    cotangents_ = cotangents_of(sample_.call(as_leaves(inputs_)));
+  }
+
+  void run() {
+    const Tensors leaves = as_leaves(inputs_), outputs = sample_.call(leaves);
+    Tensors roots;
+    for (const Tensor& output : outputs)
+      if (output.requires_grad()) roots.push_back(output);
+    if (!roots.empty()) autograd::backward(roots, cotangents_);
+    const NoGradGuard no_grad;
+    for (std::size_t i = 0; i < outputs.size(); ++i) results_.outputs[i].copy_(outputs[i]);
+    for (std::size_t i = 0; i < leaves.size(); ++i)
+      if (results_.gradients[i].defined()) results_.gradients[i].copy_(leaves[i].grad());
+  }
+  /// What the last run left, whose place is then filled with other values.
+  SampleRun take() {
+    SampleRun taken = copy_of(results_);
+    for (Tensors* const all : {&results_.outputs, &results_.gradients})
+      for (Tensor& result : *all)
+        if (result.defined()) result.fill_(3);
+    return taken;
+  }
+
+ private:
+  static SampleRun copy_of(SampleRun run) {
+    for (Tensors* const all : {&run.outputs, &run.gradients})
+      for (Tensor& each : *all)
+        if (each.defined()) each = each.clone();
+    return run;
+  }
+
+  const Sample& sample_;
+  Tensors inputs_, cotangents_;
+  SampleRun results_;
+};
+
+TEST_P(EveryOpOnADevice, IsCapturedWhereItsFlagSaysSo) {
+  StepArena arena(device_);
+  const auto counters =
+      std::make_shared<const StepCounters>(Tensor::from(std::vector<std::int32_t>{17, 3}, {2}).to(device_));
+  for (const Sample& sample : all_samples().valid) {
+    const StepScope scope(/*seed=*/5, counters);
+    CapturedSample captured(sample, leaves_on_device(sample, Dtype::f32, true));
+    const auto step = [&] { captured.run(); };
+    std::string refused;
+    try {
+      const StepPlan plan = arena.observe(step);
+      const SampleRun eager = captured.take();
+      const StepGraph graph = arena.capture(plan, step);
+      arena.poison();
+      graph.launch();
+      expect_same_bits(captured.take(), eager, sample.name() + ", replayed");
+    } catch (const Error& error) {
+      refused = error.what();
+    }
+    EXPECT_EQ(refused.empty(), find_op(sample.op.c_str()).flags.capturable) << sample.name() << ": " << refused;
   }
 }
 

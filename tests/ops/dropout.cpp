@@ -24,7 +24,7 @@ void dropout_samples(Samples& samples) {
   const auto add = [&](const char* label, const Shape& shape, double p, std::shared_ptr<const Packing> packing) {
     samples.valid.push_back({.op = "dropout", .label = label, .inputs = {normal(shape, 1)},
                              .call = [=](Inputs in) {
-                               const StepScope scope(kSeed, kStep, kFirstSample);
+                               const SampleScope scope(kSeed, kStep, kFirstSample);
                                return Tensors{dropout(in[0], p, 9, packing)};
                              },
                              .expected = [=](const std::vector<HostArray>& in) {

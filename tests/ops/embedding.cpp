@@ -26,7 +26,7 @@ void add_fused(Samples& samples, const char* label, double p, bool packed, std::
        .inputs = {normal({5, 7}, 1), normal({2, 7}, 2), normal({4, 7}, 3), normal({7}, 4, 1, 0.3), normal({7}, 5),
                   indices({4, 0, 2, 4, 1, 0}), indices({0, 0, 1, 1, 0, 1}), indices({0, 1, 2, 0, 1, 2})},
        .call = [=](Inputs in) {
-         const StepScope scope(kSeed, kStep, kFirstSample);
+         const SampleScope scope(kSeed, kStep, kFirstSample);
          return Tensors{embedding_layer_norm({in[0], in[1], in[2]}, in[5], in[6], in[7], in[3], in[4], 1e-12, p, 3,
                                              packing, padding_idx)};
        },

@@ -33,7 +33,7 @@ void add_fused(Samples& samples, const char* label, const Shape& shape, double p
       {.op = "bias_dropout_residual_layer_norm", .label = label,
        .inputs = {normal(shape, 1), normal(vector, 2), normal(shape, 3), normal(vector, 4, 1, 0.3), normal(vector, 5)},
        .call = [=](Inputs in) {
-         const StepScope scope(kSeed, kStep, kFirstSample);
+         const SampleScope scope(kSeed, kStep, kFirstSample);
          return Tensors{bias_dropout_residual_layer_norm(in[0], in[1], in[2], in[3], in[4], 1e-12, p, 7, packing)};
        },
        .expected = [=](const Arrays& in) {

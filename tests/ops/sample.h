@@ -2,14 +2,15 @@
 //
 // A family's samples stand in tests/ops/<family>.cpp under the name of its file in core/ops, in one function
 // `void <family>_samples(Samples&)`, and one word in SINTER_SAMPLE_FAMILIES. The first sample of an op calls it with
-// its
-// inputs unchanged (so that the op's cost can be asked with them).
+// its inputs unchanged (so that the op's cost can be asked with them).
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/random.h"
 #include "core/tensor.h"
 #include "tests/ops/host_array.h"
 
@@ -36,6 +37,17 @@ struct Sample {
   bool layout_keeps_bits = true;
 
   std::string name() const { return op + " (" + label + ")"; }
+};
+
+/// The step that a sample's dropout is in, unless the test that calls it has opened another.
+class SampleScope {
+ public:
+  SampleScope(std::uint64_t seed, std::uint32_t global_step, std::uint32_t first_sample) {
+    if (!StepScope::active()) own_.emplace(seed, global_step, first_sample);
+  }
+
+ private:
+  std::optional<StepScope> own_;
 };
 
 /// A call that must be refused with a usage or unsupported Error whose sentence contains `says`.
