@@ -50,7 +50,7 @@ void add(StepRow& row, const TracedLaunch& launch, const Ceilings& ceilings) {
 
 std::string cells(const StepRow& row, double total) {
   const double us = std::max(row.microseconds, 1e-3);   // a clock may not have ticked
-  std::string line = text(" %lld | %.1f | %.1f | %.0f | %.2f |", static_cast<long long>(row.launches),
+  std::string line = text(" %lld | %.1f | %.1f | %.1f | %.3f |", static_cast<long long>(row.launches),
                           row.microseconds, 100 * row.microseconds / std::max(total, 1e-3),
                           row.cost.bytes() / us * 1e-3, row.cost.flops / us * 1e-6);
   if (row.floor == 0) return line + " | | |\n";
@@ -144,6 +144,9 @@ std::string markdown(const StepReport& report) {
   said += "\n| phase | kernel | " + text(kColumns) + "|---|---|---|---|---|---|---|---|---|---|\n";
   for (const StepRow& row : rows)
     said += "| " + std::string(name(row.phase)) + " | " + name_of(row) + " |" + cells(row, total);
+  if (all.floor > 0)
+    said += "\nThe floor is the longer of the time to move the kernel's bytes and to compute its FLOPs. A kernel below\n"
+            "it found its operands in a cache, or left out rows that the batch does not touch (adamw, squared_norm).\n";
   return said + furthest_text(rows);
 }
 

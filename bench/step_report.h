@@ -26,7 +26,9 @@ struct StepReport {
 };
 
 /// The shortest time, in microseconds, that a launch with this cost takes where nothing is in a cache: its bytes at
-/// the speed of a copy or its FLOPs at that of a product, whichever takes longer. 0 without ceilings.
+/// the speed of a copy or its FLOPs at that of a product, whichever takes longer. 0 without ceilings. Costs of
+/// adamw and squared_norm count rows that an update leaves out (kernels/touched_rows.h), since only the device knows
+/// these.
 double floor_of(const kernels::Cost& cost, const Ceilings& ceilings);
 
 /// Launches that belong together in a table: their sums.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the tests.
 #   bash tests/run.sh          the fast tier, 10 minutes or so with a cold build on 2 cores
-#   bash tests/run.sh --full   everything: also sanitizers, the AVX2 machine, mutations, fuzzing and the main job to its end
+#   bash tests/run.sh --full   everything: also the race checker, sanitizers, the AVX2 machine, mutations, fuzzing and the
+#                              main job to its end
 # With --require-cuda a machine without the CUDA toolkit is a failure; else what needs it is skipped.
 # Ends with a line "N passed, N failed, N skipped"; every skipped test gives its reason above it.
 set -uo pipefail
@@ -48,12 +49,13 @@ step() {  # name, command ...
   echo "  $name: $((SECONDS - started)) s, exit code $code"
 }
 
-# All test programs of a build, as many at once as there are processors, the largest first. The fast tier leaves tests
-# named ...For200Steps out: each has a shorter one beside it.
+# All test programs of a build, as many at once as there are processors, the largest first. The fast tier leaves out
+# those under the race checker, and tests named ...For200Steps: each has a shorter one beside it.
 programs() {  # preset
   local preset=$1 program name filter='*'
   [ $full = yes ] || filter='-*For200Steps*'
   for program in $(ls -S build/"$preset"/bin/test_* build/"$preset"/bin/checked/test_* 2>/dev/null); do
+    [[ $full = no && $program = *_checked ]] && continue
     name=$preset-$(basename "$program")
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
     step "$name" "$program" --gtest_brief=1 "--gtest_filter=$filter" "--gtest_output=json:$results/$name.json" &
@@ -61,7 +63,7 @@ programs() {  # preset
   wait
 }
 
-build release all
+if [ $full = yes ]; then build release all checked; else build release all; fi
 step includes python3 tests/check_includes.py
 step readme python3 tests/check_readme.py
 step compare python3 tests/bench/compare_test.py

@@ -49,12 +49,9 @@ void LaunchTrace::record_time() {
   Runtime& runtime = Runtime::instance();
   const kernels::DeviceApi& api = *runtime.backend(device_).device;
   kernels::Event event;
-  kernels::Status status = api.create_timed_event(device_.index(), &event);
-  if (status.ok()) {
-    events_.push_back(event);
-    status = api.record_time(device_.index(), event, runtime.stream(device_));
-  }
-  if (!status.ok()) fail(error_code(status.code), "tracing a kernel: ", status.what, " (", device_.str(), ")");
+  require(api.create_timed_event(device_.index(), &event), "tracing a kernel", device_);
+  events_.push_back(event);
+  require(api.record_time(device_.index(), event, runtime.stream(device_)), "tracing a kernel", device_);
 }
 
 void LaunchTrace::begin(kernels::KernelId id, const kernels::Variant& variant, const kernels::Cost& cost,
@@ -78,12 +75,9 @@ std::vector<TracedLaunch> LaunchTrace::launches() const {
   runtime.synchronize(device_);
   const kernels::DeviceApi& api = *runtime.backend(device_).device;
   std::vector<TracedLaunch> timed = launches_;
-  for (std::size_t i = 0; i < timed.size(); ++i) {
-    const kernels::Status status =
-        api.elapsed(device_.index(), events_[2 * i], events_[2 * i + 1], &timed[i].microseconds);
-    if (!status.ok())
-      fail(error_code(status.code), "the time of ", timed[i].op, ": ", status.what, " (", device_.str(), ")");
-  }
+  for (std::size_t i = 0; i < timed.size(); ++i)
+    require(api.elapsed(device_.index(), events_[2 * i], events_[2 * i + 1], &timed[i].microseconds),
+            "the time of a traced kernel", device_);
   return timed;
 }
 

@@ -33,8 +33,9 @@ struct TracedLaunch {
 };
 
 /// Notes and times every kernel that the calling thread launches on one device, from construction to stop(). Launches
-/// of a captured step are traced while it is captured, and timed anew at each of its replays as long as this lives; the
-/// times become part of the graph, which makes it slower: time the whole of a step by one that was captured without.
+/// of a captured step are traced while it is captured, and timed anew at each of its replays, the last of which this
+/// must outlive. The times become part of the graph, which makes it slower: time the whole of a step by one that was
+/// captured without.
 ///
 /// Times of a GPU come from its own clock, which ticks in half microseconds or less, and contain the gap before a
 /// kernel. Memory that is copied or filled without a kernel is not traced. Traces of a thread may be nested; the inner

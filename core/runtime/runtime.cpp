@@ -13,13 +13,6 @@
 #include "core/runtime/uploader.h"
 
 namespace sinter {
-namespace {
-
-void require(kernels::Status status, const char* what, Device device) {
-  if (!status.ok()) fail(error_code(status.code), what, ": ", status.what, " (", device.str(), ")");
-}
-
-}  // namespace
 
 struct Runtime::Context {
   Device device;

@@ -12,10 +12,6 @@
 namespace sinter {
 namespace {
 
-void require(kernels::Status status, const char* what, Device device) {
-  if (!status.ok()) fail(error_code(status.code), what, ": ", status.what, " (", device.str(), ")");
-}
-
 const kernels::DeviceApi& api(Device device) { return *Runtime::instance().backend(device).device; }
 
 bool alive_together(const StepPiece& a, const StepPiece& b) { return a.begin < b.end && b.begin < a.end; }

@@ -54,6 +54,6 @@ refuses() {  # words, options ...
 }
 refuses "--length" --length 1
 refuses "huge" --shape huge
-refuses "f16 and bf16" --device cpu --dtype fp16
+refuses "the CPU computes in f32 only" --device cpu --dtype fp16
 refuses "gpu" --device gpu
 refuses "--spans" --spans 0

@@ -66,8 +66,8 @@ TEST(StepReport, TheTextNamesTheLargestTerm) {
   says("A step takes 2.500 ms (median of 3 spans, 2.000 to 4.000), replayed as a graph: 6400 samples/s.");
   says("Its 5 kernels, timed one by one in another run, take 0.100 ms together, and 0.062 ms at the speed of this");
   says("| all | 5 | 100.0 | 100.0 |");
-  // 30 us of 100, 2,000 bytes and 100,000 FLOPs: 67 MB/s is 0 GB/s; 3.33 GFLOP/s is 0.00 TFLOP/s.
-  says("| forward | gemm (plain) in bert.encoder.layer.*.output | 2 | 30.0 | 30.0 | 0 | 0.00 | 10.0 | 3.00 | 20.0 |");
+  // 30 us of 100, 2,000 bytes and 100,000 FLOPs: 67 MB/s is 0.1 GB/s; 3.33 GFLOP/s is 0.003 TFLOP/s.
+  says("| forward | gemm (plain) in bert.encoder.layer.*.output | 2 | 30.0 | 30.0 | 0.1 | 0.003 | 10.0 | 3.00 | 20.0");
   says("The largest term above its floor: forward, gemm (plain) in bert.encoder.layer.*.output, 20.0 us of 30.0.");
 }
 

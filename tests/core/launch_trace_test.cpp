@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, LaunchTraceOn, ::testing::Values(Device::cpu()
 class CapturedTraceOn : public LaunchTraceOn {};
 
 TEST_P(CapturedTraceOn, EveryReplayIsTimedAnew) {
-  const Tensor x = Tensor::zeros({64}, {Dtype::f32, GetParam()});
+  Tensor x = Tensor::zeros({64}, {Dtype::f32, GetParam()});
   StepArena arena(GetParam());
   const auto step = [&] { x.copy_((x + 1.0) * 2.0); };
   const StepPlan plan = arena.observe(step);

@@ -94,6 +94,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 }
 cudaError_t cudaEventDestroy(cudaEvent_t) { return called("destroy event"); }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return called("record event"); }
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t, cudaStream_t, unsigned flags) {
+  return called(flags == cudaEventRecordExternal ? "record time at each launch" : "record time");
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return called_outside("wait for an event"); }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode mode) {
@@ -143,6 +146,23 @@ TEST_F(DeviceGraphs, AreInstantiatedAndTheTemplateGoes) {
   EXPECT_TRUE(api.launch_graph(0, graph, stream).ok());
   api.destroy_graph(0, graph);
   EXPECT_EQ(taken(), (Calls{"launch", "wait for the device", "destroy graph"}));
+}
+
+TEST_F(DeviceGraphs, KeepTimesAtEachLaunch) {
+  Event event;
+  ASSERT_TRUE(api.create_timed_event(0, &event).ok());
+  EXPECT_TRUE(api.record_time(0, event, stream).ok());
+  ASSERT_TRUE(api.begin_capture(0, stream).ok());
+  EXPECT_TRUE(api.record_time(0, event, stream).ok());
+  ASSERT_TRUE(api.end_capture(0, stream, &graph).ok());
+  EXPECT_EQ(taken(), (Calls{"timed event", "record time", "begin", "record time at each launch", "end", "instantiate",
+                            "upload", "destroy template"}));
+  elapsed = {0.25f};
+  double microseconds = 0;
+  EXPECT_TRUE(api.elapsed(0, event, event, &microseconds).ok());
+  EXPECT_EQ(microseconds, 250);
+  api.destroy_graph(0, graph);
+  api.destroy_event(0, event);
 }
 
 TEST_F(DeviceGraphs, WhatCannotBeCapturedNeverReachesTheRuntime) {
