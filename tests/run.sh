@@ -81,7 +81,6 @@ cuda_step() {  # name, file without which it cannot run, command ...
 }
 [ -e build/release/bin/test_simt ] || cuda_step emulated_cuda build/release/bin/test_simt
 cuda_step cuda_code build/release/kernels/cuda/libsinter_kernels_cuda.a python3 tests/kernels/cuda_code.py build/release
-cuda_step layer_norm_alone build/release/bin/example_layer_norm bash tests/kernels/layer_norm_alone.sh build/release
 cuda_step gpu build/release/bin/test_cuda bash tests/gpu.sh
 # The example learns: its last line is a mean loss well below log 2.
 step example_training_loop bash -c 'set -o pipefail
@@ -98,6 +97,7 @@ if [ $full = yes ]; then
   step avx2_machine bash tests/qemu_avx2.sh build/release
   step main_job bash tests/train/main_job.sh
   step own_program bash tests/train/own_program.sh
+  cuda_step layer_norm_alone build/release/bin/example_layer_norm bash tests/kernels/layer_norm_alone.sh build/release
   step flip_backward python3 tests/tools/flip_backward.py
   cuda_step mutate_kernels build/release/bin/test_simt_checked python3 tests/tools/mutate_kernels.py
   step fuzz bash tests/fuzz/run.sh 20
