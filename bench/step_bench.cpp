@@ -136,14 +136,27 @@ class StepWatch final : public train::TrainerCallback {
   std::vector<std::vector<TracedLaunch>> rounds_;
 };
 
+/// The Trainer wants an output_dir, and leaves a lock in it.
+struct TemporaryFolder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / ("step_bench-" + std::to_string(std::random_device{}()));
+
+  TemporaryFolder() = default;
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
+
 void train_watched(const Options& options, const std::shared_ptr<StepWatch>& watch, std::int64_t steps) {
   const nn::BertConfig config = config_of(options.shape);
   auto model = std::make_shared<nn::BertForSequenceClassification>(config);
   nn::init_weights(*model, config.initializer_range, 42);
-  const std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / ("step_bench-" + std::to_string(std::random_device{}()));
+  const TemporaryFolder folder;
   train::Trainer trainer({.model = model,
-                          .args = {.output_dir = folder.string(),
+                          .args = {.output_dir = folder.path.string(),
                                    .per_device_train_batch_size = options.batch_size,
                                    .max_steps = steps,
                                    .weight_decay = 0.01,
@@ -159,7 +172,6 @@ void train_watched(const Options& options, const std::shared_ptr<StepWatch>& wat
                           .callbacks = {watch}});
   trainer.callbacks().pop<train::PrinterCallback>();
   trainer.train();
-  std::filesystem::remove_all(folder);
 }
 
 /// The fastest of some calls of what `launch` launches.

@@ -145,8 +145,10 @@ std::string markdown(const StepReport& report) {
   for (const StepRow& row : rows)
     said += "| " + std::string(name(row.phase)) + " | " + name_of(row) + " |" + cells(row, total);
   if (all.floor > 0)
-    said += "\nThe floor is the longer of the time to move the kernel's bytes and to compute its FLOPs. A kernel below\n"
-            "it found its operands in a cache, or left out rows that the batch does not touch (adamw, squared_norm).\n";
+    said +=
+        "\nThe floor is the longer of the time to move the kernel's bytes and to compute its FLOPs. A kernel below it\n"
+        "found its operands in a cache, or left out rows that the batch does not touch (adamw, squared_norm; these\n"
+        "count all gradients as 16-bit where those of products are).\n";
   return said + furthest_text(rows);
 }
 

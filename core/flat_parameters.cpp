@@ -142,8 +142,9 @@ void FlatParameters::keep_low_copy(Dtype low, const std::vector<std::string>& na
     if (segment == nullptr) fail(ErrorCode::usage, "there is no trained parameter ", name, " to keep a 16-bit copy of");
     if (segment->tensor.ensure_meta().rows != nullptr)
       fail(ErrorCode::usage, "the rows of ", name, " are tracked; a 16-bit copy of it is not supported");
-    named[static_cast<std::size_t>(segment - segments_.data())] = true;
+    named[static_cast<std::size_t>(segment - segments_.data())] = segment->numel > 0;
   }
+  if (std::find(named.begin(), named.end(), true) == named.end()) return;
   const NoGradGuard guard;
   const TensorOptions options{low, values_.device()};
   low_values_ = Tensor::zeros(values_.shape(), options);
@@ -151,7 +152,7 @@ void FlatParameters::keep_low_copy(Dtype low, const std::vector<std::string>& na
   std::vector<std::int64_t> borders;   // neighbours share a range
   for (std::size_t i = 0; i < segments_.size(); ++i) {
     Segment& segment = segments_[i];
-    if (!named[i] || segment.numel == 0) continue;
+    if (!named[i]) continue;
     const std::int64_t end = segment.offset + round_up(segment.numel, kSegmentAlignment);
     if (!borders.empty() && borders.back() == segment.offset)
       borders.back() = end;
@@ -179,6 +180,18 @@ FlatParameters::LowSide FlatParameters::low_side() const {
   return {low_values_.data(), has_low_gradients() ? low_gradients_.data() : nullptr, low_values_.dtype(),
           {reinterpret_cast<const kernels::FlatRange*>(low_ranges_.data<std::int64_t>()),
            static_cast<int>(low_ranges_.numel() / 2)}};
+}
+
+kernels::SquaredNorm FlatParameters::squared_norm() const {
+  const LowSide low = low_side();
+  kernels::SquaredNorm params{.dtype = gradients_.dtype(),
+                              .n = gradients_.numel(),
+                              .x = gradients_.data(),
+                              .low_x = low.gradients,
+                              .low_dtype = low.dtype,
+                              .low_ranges = low.ranges};
+  if (tracked_rows_ != nullptr) params.table = tracked_rows_->touched();
+  return params;
 }
 
 void FlatParameters::refresh_low_copies() {

@@ -82,6 +82,8 @@ class FlatParameters {
     kernels::LowRanges ranges;
   };
   LowSide low_side() const;
+  /// What the norm of all gradients reads; where the results and the workspace lie is the caller's.
+  kernels::SquaredNorm squared_norm() const;
   /// Rounds again the copies of parameters that were written since: before an update that may be skipped, and before a
   /// recorded step is replayed.
   void refresh_low_copies();

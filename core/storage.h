@@ -34,6 +34,7 @@ class Storage {
 
  private:
   std::shared_ptr<Storage> parent_;
+  std::uint64_t capture_ = 0;   // the recording whose arena it is a part of (core/runtime/step_recorder.h); 0: none
   Device device_;
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;

@@ -12,23 +12,16 @@ namespace sinter::optim {
 GradNorm clip_grad_norm(FlatParameters& parameters, double max_norm, double scale) {
   if (!(max_norm > 0)) fail(ErrorCode::usage, "max_norm is ", max_norm, ", it must be positive");
   parameters.settle_gradients();
-  const Tensor& gradients = parameters.gradients();
-  const FlatParameters::LowSide low = parameters.low_side();
-  const Tensor results = Tensor::empty({2}, {Dtype::f64, gradients.device()});   // one copy brings both
-  kernels::SquaredNorm params{.dtype = gradients.dtype(),
-                              .n = gradients.numel(),
-                              .x = gradients.data(),
-                              .sum = results.data<double>(),
-                              .nonfinite = reinterpret_cast<std::int32_t*>(results.data<double>() + 1),
-                              .low_x = low.gradients,
-                              .low_dtype = low.dtype,
-                              .low_ranges = low.ranges};
-  if (const RowTracker* const rows = parameters.tracked_rows()) params.table = rows->touched();
+  const Device device = parameters.gradients().device();
+  const Tensor results = Tensor::empty({2}, {Dtype::f64, device});   // one copy brings both
+  kernels::SquaredNorm params = parameters.squared_norm();
+  params.sum = results.data<double>();
+  params.nonfinite = reinterpret_cast<std::int32_t*>(results.data<double>() + 1);
   Runtime& runtime = Runtime::instance();
-  const auto bytes = static_cast<std::int64_t>(runtime.workspace(gradients.device(), params));
-  const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, gradients.device()});
+  const auto bytes = static_cast<std::int64_t>(runtime.workspace(device, params));
+  const Tensor workspace = Tensor::empty({bytes}, {Dtype::u8, device});
   params.workspace = workspace.data();
-  runtime.launch(gradients.device(), params, "clip_grad_norm");
+  runtime.launch(device, params, "clip_grad_norm");
   const std::vector<double> found = results.to_vector<double>();
   std::int32_t nonfinite = 0;
   std::memcpy(&nonfinite, &found[1], sizeof nonfinite);

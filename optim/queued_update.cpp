@@ -114,18 +114,10 @@ void QueuedUpdate::place_deferred() {
 }
 
 void QueuedUpdate::place_norm(double max_grad_norm) {
-  const Tensor& gradients = optimizer_.flat_.gradients();
-  const FlatParameters::LowSide low = optimizer_.flat_.low_side();
   norm_ = Tensor::zeros({2}, {Dtype::f64, device_});
-  kernels::SquaredNorm params{.dtype = gradients.dtype(),
-                              .n = gradients.numel(),
-                              .x = gradients.data(),
-                              .sum = norm_.data<double>(),
-                              .nonfinite = reinterpret_cast<std::int32_t*>(norm_.data<double>() + 1),
-                              .low_x = low.gradients,
-                              .low_dtype = low.dtype,
-                              .low_ranges = low.ranges};
-  if (const RowTracker* const rows = optimizer_.flat_.tracked_rows()) params.table = rows->touched();
+  kernels::SquaredNorm params = optimizer_.flat_.squared_norm();
+  params.sum = norm_.data<double>();
+  params.nonfinite = reinterpret_cast<std::int32_t*>(norm_.data<double>() + 1);
   norm_workspace_ = room_for<std::uint8_t>(
       static_cast<std::int64_t>(Runtime::instance().workspace(device_, params)), device_);
   params.workspace = norm_workspace_.data();

@@ -40,8 +40,7 @@ struct QueuedUpdateOptions {
 class QueuedUpdate {
  public:
   /// Begins with the optimizer's steps(). Error(usage) for an option out of range, an empty lr table, and while another
-  /// QueuedUpdate of this optimizer has updates that were not drained. Error(unsupported), here and in run(), where the
-  /// optimizer updates rows late (AdamW::defer_rows). The optimizer must outlive this.
+  /// QueuedUpdate of this optimizer has updates that were not drained. The optimizer must outlive this.
   QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options);
   QueuedUpdate(const QueuedUpdate&) = delete;
   QueuedUpdate& operator=(const QueuedUpdate&) = delete;

@@ -107,6 +107,11 @@ std::int64_t EvalPrediction::predicted(std::size_t i) const {
   return std::max_element(row.begin(), row.end()) - row.begin();
 }
 
+double rounded(double value, int digits) {
+  const double scale = std::pow(10.0, digits);
+  return std::round(value * scale) / scale;
+}
+
 Metrics accuracy(const EvalPrediction& prediction) {
   check_labels(prediction);
   std::int64_t right = 0, counted = 0;

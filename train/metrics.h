@@ -40,6 +40,9 @@ struct EvalPrediction {
 };
 
 using Metrics = std::map<std::string, double>;
+/// To so many decimal places, as HF logs times and speeds.
+double rounded(double value, int digits);
+
 using ComputeMetrics = std::function<Metrics(const EvalPrediction&)>;
 
 /// {"accuracy": share of samples whose largest logit is the label's}. Samples with the label -100 do not count.

@@ -21,6 +21,7 @@ struct StepBucket {
   std::int64_t samples = 0;      ///< B
   bool first = true;             ///< of its update: gradients are overwritten, not added to
   bool last = true;              ///< the update follows
+  std::uint32_t taps = 0;        ///< what the step hands out beside its loss: kept free, nothing can be asked for yet
 
   auto operator<=>(const StepBucket&) const = default;
   /// Sequences behind the samples that take up the tokens between T and its bound.

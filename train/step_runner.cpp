@@ -32,9 +32,8 @@ void StepRunner::run(const data::CollatedBatch& batch, const MicroStep& place) {
 }
 
 StepRunner::Program& StepRunner::program(const StepBucket& bucket) {
-  const auto [found, is_new] = programs_.try_emplace(bucket);
-  Program& program = found->second;
-  if (is_new && programs_.size() > options_.most_buckets) {
+  if (const auto found = programs_.find(bucket); found != programs_.end()) return found->second;
+  if (programs_.size() >= options_.most_buckets) {
     std::string counts;
     for (const Bucket& each : histogram())
       counts += "\n  " + std::to_string(each.batches) + " x " + each.sizes.str();
@@ -42,10 +41,11 @@ StepRunner::Program& StepRunner::program(const StepBucket& bucket) {
          " sizes, too many for a graph each; set cuda_graphs to false, or train_sampling_strategy to group_by_length",
          counts);
   }
-  if (is_new)
-    program.inputs = std::make_unique<StepInputs>(device_, bucket, model_.config.pad_token_id,
-                                                  optimizer_.parameters().values().dtype());
-  return program;
+  auto inputs = std::make_unique<StepInputs>(device_, bucket, model_.config.pad_token_id,
+                                             optimizer_.parameters().values().dtype());
+  Program& made = programs_[bucket];
+  made.inputs = std::move(inputs);
+  return made;
 }
 
 void StepRunner::run_program(const StepBucket& bucket, Program& program) {

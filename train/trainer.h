@@ -46,8 +46,9 @@ struct PredictionOutput {
 /// One's own optimizer and learning rate, instead of those that the arguments describe.
 struct Optimizers {
   std::shared_ptr<optim::Optimizer> optimizer;   ///< over the model's parameters; null: args.optim's
-  /// Factor of the optimizer's learning rate (that of its construction) after this many updates; an optim::Schedule is
-  /// one. Empty: args.lr_scheduler_type's.
+  /// Factor of the optimizer's learning rate (that of its construction) after this many updates, on which alone it
+  /// depends: CUDA devices are told up to 65,536 of them beforehand. An optim::Schedule is one. Empty:
+  /// args.lr_scheduler_type's.
   std::function<double(std::int64_t completed)> lr_lambda;
 };
 
@@ -180,6 +181,7 @@ class Trainer {
   void update_scale(Run& run, const kernels::UpdateRecord& record, std::int64_t step);
   std::string where_nonfinite(Run& run, std::int64_t step) const;
   void count_update(Run& run, std::int64_t end);
+  void count_seconds(const Run& run);
   enum class After { step, epoch };
   void log_evaluate_save(Run& run, After after);
   void log_training();

@@ -103,7 +103,7 @@ void TrainerState::read_sinter_json(const Json& json) {
   nonfinite_steps = json.get<std::int64_t>("nonfinite_steps", 0);
   nonfinite_in_a_row = json.get<std::int64_t>("nonfinite_in_a_row", 0);
   last_learning_rate = json.get<double>("last_learning_rate");
-  last_grad_norm = json.get<double>("last_grad_norm");
+  last_grad_norm = json.get_or<double>("last_grad_norm", 0);   // null for one that is not finite
   seconds = json.get<double>("seconds");
   gemm_tuning_ends = json.get_or<std::int64_t>("gemm_tuning_ends", 0, 0);   // older checkpoints tuned nothing
 }

@@ -205,6 +205,8 @@ std::vector<std::string> TrainingArguments::warnings() const {
   if (warmup_steps > 0 && warmup_ratio > 0) found.push_back("warmup_ratio has no effect: warmup_steps is given");
   if (max_steps > 0 && num_train_epochs != TrainingArguments().num_train_epochs)
     found.push_back("num_train_epochs has no effect: max_steps is given");
+  if (!cuda_graphs && device_of(*this).is_cpu())
+    found.push_back("cuda_graphs has no effect: on the CPU nothing is captured");
   if (save_strategy == "no" && save_total_limit) found.push_back("save_total_limit has no effect: save_strategy is no");
   if (greater_is_better && !metric_for_best_model && !load_best_model_at_end && save_strategy != "best")
     found.push_back("greater_is_better has no effect: no metric_for_best_model is given");

@@ -53,7 +53,8 @@ struct TrainingArguments {
   bool logging_first_step = false;
   /// HF's default is true. False: an update whose loss or gradient is not finite ends the run, Error(diverged), before
   /// the weights are touched. True: such updates are skipped, stay out of the logged loss and are counted in the log as
-  /// nonfinite_steps; ten in a row end the run.
+  /// nonfinite_steps; ten in a row end the run. With fp16 updates whose gradient is not finite are always skipped, and
+  /// the run ends where the loss scale would fall below its floor.
   bool logging_nan_inf_filter = false;
   bool disable_tqdm = false;     ///< no progress bar; there is none anyway when standard error is no terminal
 
@@ -80,7 +81,7 @@ struct TrainingArguments {
 
   std::uint64_t seed = 42;                 ///< of dropout and of new parameters
   std::optional<std::uint64_t> data_seed;  ///< of the order of the data; seed where not given
-  bool full_determinism = false;           ///< holds always here
+  bool full_determinism = false;           ///< holds always here, but where tune_gemm chooses anew
 
   /// Not HF's, which takes the first device that it finds: cpu, cuda, cuda:N, or simt, the CUDA kernels emulated on the
   /// CPU. "": cuda where it can be used, else cpu.

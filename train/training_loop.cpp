@@ -26,11 +26,6 @@ constexpr std::int64_t kMostQueued = 1024;
 /// Learning rates that it knows beforehand.
 constexpr std::int64_t kToldRates = 64 * kMostQueued;
 
-double rounded(double value, int digits) {
-  const double scale = std::pow(10.0, digits);
-  return std::round(value * scale) / scale;
-}
-
 /// The parameters' values, to start again from.
 std::vector<std::pair<Tensor, Tensor>> copy_weights(const nn::Module& model) {
   const NoGradGuard guard;
@@ -266,6 +261,7 @@ std::string Trainer::why_one_by_one(const Run& run) const {
   if (parts_.compute_loss) return "compute_loss is given";
   if (parts_.optimizers.optimizer != nullptr) return "an optimizer is given";
   if (dynamic_cast<const optim::AdamW*>(run.optimizer.get()) == nullptr) return "optim is " + parts_.args.optim;
+  if (autograd::AnomalyGuard::active()) return "an AnomalyGuard looks at every gradient";
   if (callbacks_.any_looks_inside_steps())
     return "a callback looks inside steps (TrainerCallback::looks_inside_steps)";
   for (const auto& [path, module] : parts_.model->named_modules())

@@ -104,6 +104,7 @@ kernels::UpdateRecord Trainer::apply_update(Run& run, double loss) {
 void Trainer::settle(Run& run) {
   if (!run.queued) return;
   const std::vector<kernels::UpdateRecord> records = run.queued->drain();
+  count_seconds(run);   // the host may have been far ahead
   std::int64_t step = state_.global_step - static_cast<std::int64_t>(records.size());
   for (const kernels::UpdateRecord& record : records) account(run, record, ++step);
   const std::int64_t needed = std::min(state_.scheduler_steps + run.queued->capacity(), state_.max_steps);
@@ -112,10 +113,10 @@ void Trainer::settle(Run& run) {
 
 void Trainer::account(Run& run, const kernels::UpdateRecord& record, std::int64_t step) {
   state_.last_learning_rate = record.lr;
-  state_.last_grad_norm = record.norm;
   if (run.scaler) update_scale(run, record, step);
   if (record.skipped) return account_skipped(run, record, step);
   ++state_.scheduler_steps;
+  state_.last_grad_norm = record.norm;
   state_.nonfinite_in_a_row = 0;
   state_.loss_since_log += record.loss;
   state_.total_loss += record.loss;
@@ -157,9 +158,13 @@ void Trainer::count_update(Run& run, std::int64_t end) {
   const std::int64_t batches = (end + plan.batch_size - 1) / plan.batch_size;
   state_.epoch = static_cast<double>(state_.epoch_index) +
                  static_cast<double>(batches) / static_cast<double>(plan.batches_per_epoch);
+  count_seconds(run);
+  run.unsaved = true;
+}
+
+void Trainer::count_seconds(const Run& run) {
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - run.begun;
   state_.seconds = run.seconds_before + elapsed.count();
-  run.unsaved = true;
 }
 
 void Trainer::log_evaluate_save(Run& run, After after) {

@@ -1,6 +1,7 @@
 #include "core/runtime/gemm_tuning.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "core/io/files.h"
@@ -14,6 +15,24 @@ const kernels::GemmTuner& tuner_of(Device device) {
   if (const std::string why = GemmTuning::why_none(device); !why.empty())
     fail(ErrorCode::unsupported, "there are no products to tune on ", device.str(), ": ", why);
   return *Runtime::instance().gemm_tuner(device);
+}
+
+/// The entries of a cache's file before those that it does not have: runs that took theirs from it find them again.
+void put_before(GemmTable& table, const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) return;
+  GemmTable kept;
+  try {
+    kept = GemmTable::from_json(Json::load(file));
+  } catch (const Error&) {
+    return;   // read_cache has told what is wrong with it, or will: it is replaced
+  }
+  if (kept.library != table.library || kept.gpu != table.gpu) return;
+  std::set<kernels::GemmProblem> known;
+  for (const kernels::GemmChoice& choice : kept.choices) known.insert(choice.problem);
+  for (const kernels::GemmChoice& choice : table.choices)
+    if (kept.choices.size() < kernels::kMostGemmChoices && known.insert(choice.problem).second)
+      kept.choices.push_back(choice);
+  table = std::move(kept);
 }
 
 }  // namespace
@@ -60,11 +79,14 @@ void GemmTuning::read_cache(const std::filesystem::path& folder) {
 
 void GemmTuning::write_cache(const std::filesystem::path& folder) {
   if (folder.empty() || size() <= read_) return;
-  const GemmTable now = table();
+  GemmTable now = table();
+  const std::size_t own = now.choices.size();
   try {
     create_folders(folder);
-    now.to_json().save(gemm_cache_file(folder, now.library, now.gpu));
-    read_ = now.choices.size();
+    const std::filesystem::path file = gemm_cache_file(folder, now.library, now.gpu);
+    put_before(now, file);
+    now.to_json().save(file);
+    read_ = own;
   } catch (const Error& error) {
     log_info(std::string("tuned products are not kept for other runs: ") + error.what());
   }

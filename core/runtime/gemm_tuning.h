@@ -36,8 +36,9 @@ class GemmTuning {
   /// Takes the table of the cache in `folder`, where it has one for this library and GPU. What is wrong with it is told
   /// in one line, and it counts as not there. Nothing happens for an empty path.
   void read_cache(const std::filesystem::path& folder);
-  /// Replaces it by this table where that holds more than what was read, in one step: processes may race, the last one
-  /// wins. A folder that cannot be written is told in one line. Nothing happens for an empty path.
+  /// Adds to it what this table holds beyond it, in one step: processes may race, the last one wins. What stands in it
+  /// stays, so that other runs find it again; one that is broken is replaced. A folder that cannot be written is told
+  /// in one line. Nothing happens for an empty path.
   void write_cache(const std::filesystem::path& folder);
 
   GemmTable table() const;

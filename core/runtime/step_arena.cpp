@@ -102,7 +102,7 @@ StepGraph StepArena::capture(const StepPlan& plan, const std::function<void()>& 
   if (bytes() < plan.bytes) memory_ = std::make_shared<Storage>(device_, plan.bytes);
   Capture capture(device_);
   {
-    StepRecorder recorder(device_, plan, memory_ == nullptr ? nullptr : memory_->data());
+    StepRecorder recorder(device_, plan, memory_);
     step();
     recorder.check_end();
   }

@@ -1,5 +1,8 @@
 #include "core/runtime/step_recorder.h"
 
+#include <atomic>
+#include <utility>
+
 #include "core/autograd/mode.h"
 #include "core/error.h"
 #include "core/runtime/runtime.h"
@@ -26,9 +29,11 @@ std::size_t rounded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlig
 
 StepRecorder::StepRecorder(Device device) : device_(device), before_(t_recorder) { t_recorder = this; }
 
-StepRecorder::StepRecorder(Device device, const StepPlan& plan, std::byte* arena) : StepRecorder(device) {
+StepRecorder::StepRecorder(Device device, const StepPlan& plan, std::shared_ptr<Storage> arena) : StepRecorder(device) {
+  static std::atomic<std::uint64_t> captures{0};
   plan_ = &plan;
-  arena_ = arena;
+  arena_ = std::move(arena);
+  capture_ = ++captures;
 }
 
 StepRecorder::~StepRecorder() { t_recorder = before_; }
@@ -44,7 +49,7 @@ void* StepRecorder::allocate(std::size_t bytes) {
     if (next_ >= plan_->pieces.size() || plan_->pieces[next_].bytes != rounded(bytes))
       fail(ErrorCode::internal, "a captured step takes ", bytes, " bytes for ", running(),
            ", which it did not when it was observed: it is not the same step");
-    memory = arena_ + plan_->pieces[next_].offset;
+    memory = arena_->data() + plan_->pieces[next_].offset;
   } else {
     memory = Runtime::instance().allocator(device_).allocate(bytes);
     pieces_.push_back({.bytes = rounded(bytes), .begin = time_, .owner = running()});

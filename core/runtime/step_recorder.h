@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -18,7 +19,7 @@ namespace sinter {
 class StepRecorder {
  public:
   explicit StepRecorder(Device device);
-  StepRecorder(Device device, const StepPlan& plan, std::byte* arena);
+  StepRecorder(Device device, const StepPlan& plan, std::shared_ptr<Storage> arena);
   ~StepRecorder();
   StepRecorder(const StepRecorder&) = delete;
   StepRecorder& operator=(const StepRecorder&) = delete;
@@ -26,6 +27,11 @@ class StepRecorder {
   /// That of the calling thread, if it is for `device`; else null.
   static StepRecorder* active(Device device);
   bool capturing() const { return plan_ != nullptr; }
+  /// The number of this recording in the process, from 1; 0 observing. Memory that was taken from the arena is given
+  /// back to the recorder with this number and to nobody else.
+  std::uint64_t capture() const { return capture_; }
+  /// Null observing.
+  const std::shared_ptr<Storage>& arena() const { return arena_; }
 
   void* allocate(std::size_t bytes);
   void deallocate(void* memory);
@@ -41,7 +47,8 @@ class StepRecorder {
  private:
   Device device_;
   const StepPlan* plan_ = nullptr;
-  std::byte* arena_ = nullptr;
+  std::shared_ptr<Storage> arena_;
+  std::uint64_t capture_ = 0;
   StepRecorder* before_;
   std::vector<StepPiece> pieces_;   // observed
   std::unordered_map<void*, std::size_t> alive_;   // by number of the allocation

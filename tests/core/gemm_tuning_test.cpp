@@ -121,6 +121,19 @@ TEST_F(GemmTuningTest, TheCacheGoesFromRunToRun) {
   EXPECT_TRUE(lines_.empty());
 }
 
+// A run that took its table from elsewhere, a checkpoint say, leaves what other runs find there.
+TEST_F(GemmTuningTest, WhatStandsInTheCacheStays) {
+  const fs::path cached = write({testing::gemm_choice(2)});
+  GemmTuning tuning(kTuner, kIndex);
+  kernels::GemmChoice other = testing::gemm_choice(2);
+  other.algorithm[0] += 1;
+  for (const kernels::GemmChoice& choice : {other, testing::gemm_choice(4)}) backend.choices[choice.problem] = choice;
+  tuning.write_cache(cache_);
+  EXPECT_EQ(GemmTable::from_json(Json::load(cached)).choices,
+            (std::vector{testing::gemm_choice(2), testing::gemm_choice(4)}));
+  EXPECT_EQ(tuning.table().choices, (std::vector{other, testing::gemm_choice(4)}));
+}
+
 TEST_F(GemmTuningTest, RefusedEntriesAreLeftOutAndTold) {
   const fs::path file = write({testing::gemm_choice(1), testing::gemm_choice(2), testing::gemm_choice(3)});
   GemmTuning tuning(kTuner, kIndex);

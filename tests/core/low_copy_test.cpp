@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "core/autograd/engine.h"
@@ -232,6 +233,17 @@ TEST_P(LowCopies, TheNormCountsEachParameterOnce) {
   EXPECT_EQ(low.coefficient, wide.coefficient);
   EXPECT_FALSE(low.nonfinite);
   EXPECT_TRUE(norm(true, 1e5).nonfinite);   // beyond 65504
+}
+
+// Nothing to copy is nothing, and not everything.
+TEST_P(LowCopies, OfNoParameterLeaveAllInF32) {
+  FlatParameters flat = FlatParameters::adopt({parameters_});
+  flat.keep_low_copy(Dtype::f16, {}, true);
+  EXPECT_FALSE(flat.has_low_copy());
+  EXPECT_FALSE(flat.has_low_gradients());
+  flat.zero_grad();
+  sum(parameters_[1].tensor * 3.0).backward();
+  EXPECT_NEAR(optim::clip_grad_norm(flat, 1).norm, 3 * std::sqrt(7.0), 1e-5);
 }
 
 TEST_P(LowCopies, RefuseWhatTheyCannotHold) {

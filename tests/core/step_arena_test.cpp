@@ -152,6 +152,33 @@ TEST_P(StepArenaTest, CountsLaunchesAndWaits) {
   EXPECT_EQ(after.waits - before.waits, 1u);
 }
 
+// What a capture took of the arena and left behind dies later, and frees nothing.
+TEST_P(StepArenaTest, TensorsThatOutliveACaptureFreeNothing) {
+  const Tensor x = there({1, 2, 3, 4}, {4});
+  Tensor y = there({0, 0, 0, 0}, {4}), first, second;
+  StepArena arena(there_);
+  bool keeps = false;
+  const auto step = [&] {
+    const Tensor a = x * 2.0, b = a + 1.0;
+    y.copy_(b);
+    if (keeps) first = a, second = b;
+  };
+  const StepPlan plan = arena.observe(step);
+  keeps = true;
+  testing::expect_error([&] { (void)arena.capture(plan, step); }, ErrorCode::unsupported, "leaves a tensor alive");
+  keeps = false;
+  const StepGraph graph = arena.capture(plan, [&] {   // at the same places, while the others are still there
+    first = {};
+    step();
+  });
+  const std::size_t taken = Runtime::instance().allocator(there_).stats().in_use;
+  second = {};
+  EXPECT_EQ(Runtime::instance().allocator(there_).stats().in_use, taken);
+  arena.poison();
+  graph.launch();
+  EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{3, 5, 7, 9}));
+}
+
 TEST_P(StepArenaTest, RefusalsNameTheCulpritAndLeaveTheDeviceUsable) {
   const Tensor x = there({1, 2, 3, 4}, {4});
   Tensor y = there({0, 0, 0, 0}, {4}), kept;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 
 #include "core/autograd/mode.h"
@@ -171,6 +172,26 @@ TEST_P(DeviceTraining, TheHostWaitsWhenItLogsAlone) {
     EXPECT_EQ(waits[i] > waits[i - 1], i % 20 == 0) << "step " << i + 1;
   EXPECT_EQ(launches[59], launches[48]);   // at 46 an epoch ended, and late rows were updated for the callback
   EXPECT_EQ(allocations[59], allocations[48]);
+}
+
+// Also where the host is far ahead of the device: a run has ended when its work has.
+TEST_P(DeviceTraining, TheRuntimeIsTheDevicesAndNotTheHosts) {
+  Trainer trainer(parts(tiny(), arguments_on(GetParam().str(), 20)));
+  const auto begin = std::chrono::steady_clock::now();
+  const TrainOutput output = trainer.train();
+  const std::chrono::duration<double> all = std::chrono::steady_clock::now() - begin;
+  EXPECT_LE(output.metrics.at("train_runtime"), all.count());
+  EXPECT_GE(output.metrics.at("train_runtime"), all.count() / 2);
+}
+
+// An AnomalyGuard reads every gradient, which a captured step cannot.
+TEST_P(DeviceTraining, AnomalyModeRunsStepByStep) {
+  const autograd::AnomalyGuard guard;
+  ::testing::internal::CaptureStderr();
+  Trainer trainer(parts(tiny(), arguments_on(GetParam().str(), 6)));
+  EXPECT_EQ(trainer.train().global_step, 6);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("not captured as a graph: an AnomalyGuard looks at every gradient"), std::string::npos) << said;
 }
 
 TEST_P(DeviceTraining, ACallbackThatLooksInsideStepsIsObeyedAndSaid) {

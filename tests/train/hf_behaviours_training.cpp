@@ -179,6 +179,17 @@ TEST_F(HfBehaviour, N10_NonFiniteSteps) {
   EXPECT_EQ(logged(filtered.state(), "loss").size(), 1u);  // of the one finite update; none is made up for the others
   EXPECT_EQ(logged(filtered.state(), "nonfinite_steps"), (std::vector<double>{1, 2, 3, 4}));
   EXPECT_TRUE(std::isfinite(filtered.state().total_loss));
+  // A checkpoint behind a skipped update is one like any other.
+  args.output_dir = (folder_ / "resumed").string();
+  args.save_strategy = "steps";
+  args.save_steps = 3;
+  args.max_steps = 3;
+  Trainer(regression_parts(std::make_shared<Regression>(), args)).train();
+  args.max_steps = 5;
+  Trainer resumed(regression_parts(std::make_shared<Regression>(), args));
+  EXPECT_EQ(resumed.train("true").global_step, 5);
+  EXPECT_EQ(resumed.state().nonfinite_steps, 4);
+  args.save_strategy = "no";
   args.output_dir = (folder_ / "given_up").string();
   args.max_steps = 50;
   testing::expect_error([&] { Trainer(regression_parts(std::make_shared<Regression>(), args)).train(); },

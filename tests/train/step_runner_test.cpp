@@ -203,6 +203,13 @@ TEST_P(StepRunnerTest, TooManySizesAreCounted) {
       ErrorCode::unsupported);
   EXPECT_NE(said.find("the batches come in more than 2 sizes"), std::string::npos) << said;
   EXPECT_NE(said.find(" x T 32, longest 24, B "), std::string::npos) << said;
+  std::mt19937 again(1);   // who catches that may go on, and is refused again
+  EXPECT_EQ(testing::refusal(
+                [&] {
+                  for (std::uint32_t step = 20; step < 40; ++step)
+                    few.run(random_batch(again, 0), {.global_step = step});
+                },
+                ErrorCode::unsupported).substr(0, 40), said.substr(0, 40));
 }
 
 TEST_P(StepRunnerTest, BatchesPaddedOnTheLeftRunAsTheyAre) {
