@@ -1,7 +1,6 @@
 #include "core/process_group.h"
 
 #include <algorithm>
-#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
@@ -9,11 +8,10 @@
 #include <sstream>
 #include <string>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 #include "core/error.h"
-#include "kernels/base/kernel.h"
+#include "core/reduce_ranks.h"
 
 namespace sinter {
 namespace {
@@ -138,6 +136,38 @@ const char* ProcessGroup::name(Operation operation) {
   return names[static_cast<int>(operation)];
 }
 
+std::string ProcessGroup::describe(const Collective& call) {
+  std::ostringstream text;
+  text << name(call.operation);
+  if (call.operation == Operation::barrier) return text.str();
+  if (call.operation == Operation::all_reduce || call.operation == Operation::reduce_scatter)
+    text << (call.kind == ReduceKind::sum ? " (sum)" : " (max)");
+  if (call.operation == Operation::broadcast) text << " (root " << call.root << ")";
+  text << " of " << call.input_numel << " elements of " << kernels::name(call.dtype);
+  return text.str();
+}
+
+std::string ProcessGroup::disagreement(std::span<const Collective> calls) {
+  const auto alike = [&](const Collective& c) {
+    const Collective& first = calls.front();
+    return c.operation == first.operation && c.dtype == first.dtype && c.input_numel == first.input_numel &&
+           c.output_numel == first.output_numel && c.kind == first.kind && c.root == first.root;
+  };
+  const auto other = std::find_if_not(calls.begin(), calls.end(), alike);
+  if (other == calls.end()) return "";
+  std::ostringstream text;
+  text << "the ranks disagree: rank 0 calls " << describe(calls.front()) << ", rank " << other - calls.begin()
+       << " calls " << describe(*other);
+  return text.str();
+}
+
+std::string ProcessGroup::left_early(int peer, int rank, const Collective& call) {
+  std::ostringstream text;
+  text << "rank " << peer << " returned while rank " << rank << " waits for it in " << name(call.operation) << " of "
+       << call.input_numel << " elements; every rank must call the same operations";
+  return text.str();
+}
+
 // --- One rank -----------------------------------------------------------------------------------------------------
 
 void SelfGroup::run(const Collective& call) {
@@ -153,17 +183,6 @@ namespace {
 struct PeerFailed : Error {
   using Error::Error;
 };
-
-template <class T>
-T combine(T a, T b, ReduceKind kind) {
-  if constexpr (std::is_floating_point_v<T>) {
-    if (kind == ReduceKind::sum || std::isnan(a) || std::isnan(b)) return a + b;
-  } else if (kind == ReduceKind::sum) {  // wraps around, as every collective library does
-    using Unsigned = std::make_unsigned_t<T>;
-    return static_cast<T>(static_cast<Unsigned>(a) + static_cast<Unsigned>(b));
-  }
-  return std::max(a, b);
-}
 
 }  // namespace
 
@@ -208,7 +227,7 @@ class LocalSim::Meeting {
     if (++arrived_ == size()) {
       arrived_ = 0;
       ++meeting_;
-      mismatch_ = describe_mismatch();
+      mismatch_ = ProcessGroup::disagreement(calls_);
       if (mismatch_.empty()) mismatch_ = describe_sharing();
       changed_.notify_all();
       return;
@@ -221,23 +240,7 @@ class LocalSim::Meeting {
     if (state_[static_cast<std::size_t>(peer)] == State::failed)
       throw PeerFailed(ErrorCode::internal, "rank " + std::to_string(peer) + " failed while rank " +
                                                 std::to_string(rank) + " waited for it in " + operation);
-    fail(ErrorCode::usage, "rank ", peer, " returned while rank ", rank, " waits for it in ", operation, " of ",
-         call.input_numel, " elements; every rank must call the same operations");
-  }
-
-  /// The first rank whose call differs from that of rank 0, or "".
-  std::string describe_mismatch() const {
-    const auto alike = [&](const ProcessGroup::Collective& c) {
-      const ProcessGroup::Collective& first = calls_.front();
-      return c.operation == first.operation && c.dtype == first.dtype && c.input_numel == first.input_numel &&
-             c.output_numel == first.output_numel && c.kind == first.kind && c.root == first.root;
-    };
-    const auto other = std::find_if_not(calls_.begin(), calls_.end(), alike);
-    if (other == calls_.end()) return "";
-    std::ostringstream text;
-    text << "the ranks disagree: rank 0 calls " << describe(calls_.front()) << ", rank " << other - calls_.begin()
-         << " calls " << describe(*other);
-    return text.str();
+    fail(ErrorCode::usage, ProcessGroup::left_early(peer, rank, call));
   }
 
   /// The first two ranks of which one would write memory that the other reads or writes, or "". Disjoint parts of one
@@ -253,22 +256,10 @@ class LocalSim::Meeting {
         if (a == b || !shared) continue;
         std::ostringstream text;
         text << "ranks " << std::min(a, b) << " and " << std::max(a, b) << " pass the same memory to "
-             << describe(writer) << "; each rank needs a tensor of its own";
+             << ProcessGroup::describe(writer) << "; each rank needs a tensor of its own";
         return text.str();
       }
     return "";
-  }
-
-  static std::string describe(const ProcessGroup::Collective& call) {
-    std::ostringstream text;
-    text << ProcessGroup::name(call.operation);
-    if (call.operation == ProcessGroup::Operation::barrier) return text.str();
-    if (call.operation == ProcessGroup::Operation::all_reduce ||
-        call.operation == ProcessGroup::Operation::reduce_scatter)
-      text << (call.kind == ReduceKind::sum ? " (sum)" : " (max)");
-    if (call.operation == ProcessGroup::Operation::broadcast) text << " (root " << call.root << ")";
-    text << " of " << call.input_numel << " elements of " << name(call.dtype);
-    return text.str();
   }
 
   std::mutex mutex_;
@@ -283,7 +274,8 @@ class LocalSim::Meeting {
 
 class LocalSim::Rank final : public ProcessGroup {
  public:
-  Rank(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
+  Rank(Meeting& meeting, int rank)
+      : meeting_(meeting), rank_(rank), inputs_(meeting.calls().size()), outputs_(inputs_.size()) {}
 
   int rank() const override { return rank_; }
   int size() const override { return meeting_.size(); }
@@ -309,39 +301,19 @@ class LocalSim::Rank final : public ProcessGroup {
   /// Each rank reduces its part of the elements over all ranks. That of all_reduce goes to every rank at once, in
   /// place: nobody else reads or writes these elements, so no buffer is needed.
   void reduce(const Collective& call) {
-    // Sums must equal those of the kernels that accumulate in one process, and these flush denormals.
-    const kernels::FlushDenormals flush;
-    switch (call.dtype) {
-      case Dtype::f32: return reduce_as<float>(call);
-      case Dtype::f64: return reduce_as<double>(call);
-      case Dtype::i64: return reduce_as<std::int64_t>(call);
-      default: return reduce_as<std::int32_t>(call);
+    const bool everywhere = call.operation == Operation::all_reduce;
+    const std::int64_t part = everywhere ? (call.input_numel + size() - 1) / size() : call.output_numel;
+    const std::int64_t begin = rank_ * part, numel = std::min(part, call.input_numel - begin);
+    if (numel <= 0) return;
+    const std::size_t offset = bytes_of(begin, call.dtype);
+    for (std::size_t r = 0; r < inputs_.size(); ++r) {
+      const Collective& peer = meeting_.calls()[r];
+      inputs_[r] = static_cast<const std::byte*>(peer.input) + offset;
+      outputs_[r] = static_cast<std::byte*>(peer.output) + (everywhere ? offset : 0);
     }
-  }
-
-  /// Element i of the reduction, over the ranks in ascending order.
-  template <class T>
-  T reduced(std::int64_t i, ReduceKind kind) const {
-    const std::vector<Collective>& calls = meeting_.calls();
-    T result = static_cast<const T*>(calls[0].input)[i];
-    for (std::size_t r = 1; r < calls.size(); ++r)
-      result = combine(result, static_cast<const T*>(calls[r].input)[i], kind);
-    return result;
-  }
-
-  template <class T>
-  void reduce_as(const Collective& call) {
-    if (call.operation == Operation::reduce_scatter) {
-      for (std::int64_t i = 0; i < call.output_numel; ++i)
-        static_cast<T*>(call.output)[i] = reduced<T>(rank_ * call.output_numel + i, call.kind);
-      return;
-    }
-    const std::int64_t part = (call.input_numel + size() - 1) / size();
-    const std::int64_t end = std::min(call.input_numel, (rank_ + 1) * part);
-    for (std::int64_t i = rank_ * part; i < end; ++i) {
-      const T result = reduced<T>(i, call.kind);
-      for (const Collective& peer : meeting_.calls()) static_cast<T*>(peer.output)[i] = result;
-    }
+    const std::span<void* const> outputs(outputs_);
+    reduce_ranks(call.dtype, call.kind, inputs_,
+                 everywhere ? outputs : outputs.subspan(static_cast<std::size_t>(rank_), 1), numel);
   }
 
   void gather(const Collective& call) {
@@ -357,6 +329,8 @@ class LocalSim::Rank final : public ProcessGroup {
 
   Meeting& meeting_;
   int rank_;
+  std::vector<const void*> inputs_;   // here, because transfer() must not allocate
+  std::vector<void*> outputs_;
 };
 
 void LocalSim::run(int ranks, const std::function<void(ProcessGroup&)>& fn) {

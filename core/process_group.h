@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -68,6 +69,14 @@ class ProcessGroup {
     ReduceKind kind = ReduceKind::sum;
     int root = 0;
   };
+  /// "all_reduce (sum) of 8 elements of f32".
+  static std::string describe(const Collective& call);
+  /// What every rank throws as Error(usage) when the calls of the ranks, in their order, do not fit together; "" when
+  /// they do. Memory does not count.
+  static std::string disagreement(std::span<const Collective> calls);
+  /// What `rank` throws as Error(usage) in `call` when `peer` has ended and will never call it.
+  static std::string left_early(int peer, int rank, const Collective& call);
+
   /// Carries it out, and returns when the result is in place.
   virtual void run(const Collective& call) = 0;
 };

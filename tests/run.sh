@@ -19,7 +19,9 @@ for option in "$@"; do
 done
 
 source train/setup.sh
-if [ $full = yes ]; then sinter_setup python3 binutils qemu-user clang-14 libclang-rt-14-dev; else sinter_setup python3 binutils; fi || exit 1
+packages="python3 binutils libopenmpi-dev openmpi-bin"
+if [ $full = yes ]; then packages+=" qemu-user clang-14 libclang-rt-14-dev"; fi
+sinter_setup $packages || exit 1
 
 results="$here/build/results"
 rm -rf "$results"
@@ -86,6 +88,7 @@ cuda_step gpu build/release/bin/test_cuda bash tests/gpu.sh
 step example_training_loop bash -c 'set -o pipefail
   build/release/bin/example_training_loop | tee /dev/stderr | awk "END { exit !(\$NF < 0.5) }"'
 
+step mpi bash tests/train/mpi.sh build/release
 step readme_program bash tests/train/readme_program.sh
 step step_bench bash tests/bench/step_bench.sh build/release
 

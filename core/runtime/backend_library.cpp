@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "core/runtime/library_function.h"
+
 namespace sinter {
 namespace {
 
@@ -17,27 +19,19 @@ BackendLibrary unusable(const Parts&... parts) {
   return {.why_unusable = text.str()};
 }
 
-std::string last_words() {
-  const char* said = dlerror();
-  return said == nullptr ? "the system gave no reason" : said;
-}
-
-BackendLibrary load(const fs::path& path) {
-  void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return unusable("its library cannot be loaded (", last_words(), ")");
+BackendLibrary checked(const LibraryFunction& function) {
   using Exported = const kernels::BackendModule* (*)();
-  const auto exported = reinterpret_cast<Exported>(dlsym(library, "sinter_backend_module"));
-  if (exported == nullptr) return unusable(path.string(), " is no backend of sinter (", last_words(), ")");
-  const kernels::BackendModule* const module = exported();
+  const std::string path = function.path.string();
+  const kernels::BackendModule* const module = reinterpret_cast<Exported>(function.address)();
   if (module->abi != kernels::kBackendAbi)
-    return unusable(path.string(), " belongs to another version of sinter (its interface has number ", module->abi,
+    return unusable(path, " belongs to another version of sinter (its interface has number ", module->abi,
                     ", this program's ", kernels::kBackendAbi, ")");
   if (module->device->device_count() == 0) return unusable(module->device->why_unavailable());
   using ExportedTuner = const kernels::GemmTuner* (*)();
-  const auto exported_tuner = reinterpret_cast<ExportedTuner>(dlsym(library, "sinter_gemm_tuner"));
+  const auto exported_tuner = reinterpret_cast<ExportedTuner>(dlsym(function.library, "sinter_gemm_tuner"));
   const kernels::GemmTuner* const tuner = exported_tuner == nullptr ? nullptr : exported_tuner();
   if (tuner != nullptr && tuner->abi != kernels::kGemmTunerAbi)
-    return unusable(path.string(), " belongs to another version of sinter (its tables of products have number ",
+    return unusable(path, " belongs to another version of sinter (its tables of products have number ",
                     tuner->abi, ", this program's ", kernels::kGemmTunerAbi, ")");
   return {.module = module, .gemm_tuner = tuner};
 }
@@ -45,13 +39,8 @@ BackendLibrary load(const fs::path& path) {
 }  // namespace
 
 BackendLibrary load_backend(const std::string& file, const std::vector<fs::path>& folders) {
-  std::string looked_in;
-  for (const fs::path& folder : folders) {
-    std::error_code ignored;
-    if (fs::exists(folder / file, ignored)) return load(folder / file);
-    looked_in += (looked_in.empty() ? "" : " or ") + folder.string();
-  }
-  return unusable("it was not built: there is no ", file, " in ", looked_in);
+  const LibraryFunction function = load_function(file, folders, "sinter_backend_module", "backend");
+  return function.address == nullptr ? unusable(function.why_unusable) : checked(function);
 }
 
 std::vector<fs::path> backend_folders() {
