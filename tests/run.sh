@@ -89,6 +89,7 @@ step example_training_loop bash -c 'set -o pipefail
   build/release/bin/example_training_loop | tee /dev/stderr | awk "END { exit !(\$NF < 0.5) }"'
 
 step mpi bash tests/train/mpi.sh build/release
+step mpi_training bash tests/train/mpi_training.sh build/release
 step readme_program bash tests/train/readme_program.sh
 step step_bench bash tests/bench/step_bench.sh build/release
 

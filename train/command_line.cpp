@@ -15,6 +15,8 @@ namespace sinter::train {
 namespace {
 
 constexpr std::int64_t kMaxThreads = 256;
+constexpr std::int64_t kMaxRanks = 1024;      // of --nproc, on one machine
+constexpr std::int64_t kMaxTimeout = 86400;   // a day
 constexpr int kHelpColumn = 40;
 
 /// The seed's settings for a pretrained model on the real data.
@@ -109,6 +111,8 @@ void add_job_options(CLI::App& app, CommandLine& c) {
       .option("--device", a.device, "cpu, cuda, cuda:N or simt (CUDA emulated, slow); cuda where it can be used")
       .flag("--use_cpu,--no_cuda", a.use_cpu, "The same as --device cpu")
       .option("--num_threads", c.num_threads, "CPU threads, 0: all cores; never changes a result")
+      .option("--nproc", c.nproc, "Train with this many processes, which mpirun starts")
+      .option("--ddp_timeout", c.ddp_timeout, "Seconds without a sign of life until a rank counts as lost")
       .option("--cpu_isa", c.cpu_isa, "avx2 or avx512; the best where not given")
       .flag("--disable_tqdm", a.disable_tqdm, "No progress bar");
 }
@@ -217,6 +221,10 @@ void check(const CommandLine& c) {
     if (value && *value < 1) fail(ErrorCode::usage, name, " is ", *value, ", it must be at least 1");
   if (!c.cpu_isa.empty() && c.cpu_isa != "avx2" && c.cpu_isa != "avx512")
     fail(ErrorCode::usage, "cpu_isa is \"", c.cpu_isa, "\", it must be avx2 or avx512");
+  if (c.nproc < 0 || c.nproc > kMaxRanks)
+    fail(ErrorCode::usage, "nproc is ", c.nproc, ", it must lie between 1 and ", kMaxRanks);
+  if (c.ddp_timeout < 1 || c.ddp_timeout > kMaxTimeout)
+    fail(ErrorCode::usage, "ddp_timeout is ", c.ddp_timeout, ", it must lie between 1 and ", kMaxTimeout, " seconds");
   if (c.num_threads < 0 || c.num_threads > kMaxThreads)
     fail(ErrorCode::usage, "num_threads is ", c.num_threads, ", it must lie between 1 and ", kMaxThreads,
          ", or be 0 for all cores");
@@ -311,6 +319,8 @@ void for_each_own(CommandLine& c, Visit&& visit) {
   visit("sentence", c.sentences);
   visit("predict_file", c.predict_file);
   visit("num_threads", c.num_threads);
+  visit("nproc", c.nproc);
+  visit("ddp_timeout", c.ddp_timeout);
   visit("cpu_isa", c.cpu_isa);
 }
 
@@ -407,6 +417,18 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   a.validate();
   check(c);
   return c;
+}
+
+std::vector<std::string> without_option(int argc, char** argv, const std::string& name) {
+  std::vector<std::string> kept;
+  for (int i = 0; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == name)
+      ++i;
+    else if (!word.starts_with(name + "="))
+      kept.push_back(word);
+  }
+  return kept;
 }
 
 }  // namespace sinter::train

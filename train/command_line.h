@@ -21,7 +21,9 @@ struct CommandLine {
   std::vector<std::string> sentences;   ///< to classify
   std::string predict_file;             ///< one sentence a line; "-": standard input; "": none
 
-  std::int64_t num_threads = 0;   ///< 0: all cores
+  std::int64_t num_threads = 0;   ///< 0: all cores, or the rank's share of them
+  std::int64_t nproc = 0;         ///< ranks to start through mpirun; 0: none, this process is the only one or a rank
+  std::int64_t ddp_timeout = 60;  ///< seconds without a sign of life until a rank counts as lost
   std::string cpu_isa;            ///< "": the best
 
   bool overwrites_demonstration = false;   ///< the generated reviews' own output_dir may be written again
@@ -36,5 +38,8 @@ struct CommandLine {
 /// --do_eval, --do_predict and sentences it trains and evaluates. Nothing when --help was asked for, which is printed.
 /// Error(usage) or Error(bad_input) that names the option, its value and the rule.
 std::optional<CommandLine> parse_command_line(int argc, char** argv);
+
+/// The arguments of main() without an option and its value: "--nproc 2" and "--nproc=2" are the same.
+std::vector<std::string> without_option(int argc, char** argv, const std::string& name);
 
 }  // namespace sinter::train

@@ -24,6 +24,7 @@
 #include "train/checkpoint.h"
 #include "train/command_line.h"
 #include "train/trainer.h"
+#include "train/world.h"
 
 namespace {
 
@@ -219,16 +220,18 @@ std::string field(std::string_view text) { return shown(text, std::string::npos)
 /// run_glue's file of the test split's labels.
 void write_predictions(train::Trainer& trainer, const Job& job, const data::Dataset& test,
                        const std::filesystem::path& folder) {
+  const std::vector<Answer> answers = classified(trainer, test, job.model->config.num_labels);
+  if (!trainer.is_world_process_zero()) return;
   std::string text = "index\tprediction\n";
   std::int64_t index = 0;
-  for (const Answer& answer : classified(trainer, test, job.model->config.num_labels))
+  for (const Answer& answer : answers)
     text += std::to_string(index++) + "\t" + field(job.model->config.label_name(answer.label)) + "\n";
   create_folders(folder);
   write_file_atomically(folder / "predict_results_sst2.txt", text);
   std::printf("predictions: %s\n", (folder / "predict_results_sst2.txt").c_str());
 }
 
-int fine_tune(train::CommandLine c) {
+int fine_tune(train::CommandLine c, const train::World& world) {
   const train::TrainingArguments& args = c.args;
   if (c.overwrites_demonstration) {
     c.args.overwrite_output_dir = true;
@@ -252,9 +255,11 @@ int fine_tune(train::CommandLine c) {
   data::DataCollator collator;
   if (c.pad_to_max_length)
     collator = data::DataCollatorWithPadding(job.tokenizer, {.padding = "max_length", .max_length = job.max_length});
-  train::Trainer trainer({.model = job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
-                          .tokenizer = job.tokenizer, .data_collator = collator,
-                          .compute_metrics = train::load_metric("accuracy")});
+  train::Trainer::Parts parts{.model = job.model, .args = args, .train_dataset = train_set, .eval_dataset = eval_set,
+                              .tokenizer = job.tokenizer, .data_collator = collator,
+                              .compute_metrics = train::load_metric("accuracy"), .process_group = world.group()};
+  if (const auto reporter = world.reporter()) parts.callbacks.push_back(reporter);
+  train::Trainer trainer(std::move(parts));
   const std::string output_dir = trainer.args().output_dir;   // without a ~
   if (args.do_train) {
     const bool replaces = args.overwrite_output_dir && args.resume_from_checkpoint.value_or("false") == "false";
@@ -281,7 +286,7 @@ std::vector<std::string> lines_of(std::istream& in) {
 }
 
 /// One line for each sentence: label, its probability, the sentence, with tabs between them.
-int classify(const train::CommandLine& c) {
+int classify(const train::CommandLine& c, const train::World& world) {
   std::vector<std::string> sentences = c.sentences;
   if (c.predict_file == "-") {
     const std::vector<std::string> lines = lines_of(std::cin);
@@ -303,13 +308,17 @@ int classify(const train::CommandLine& c) {
   args.eval_strategy = args.save_strategy = "no";
   args.save_total_limit.reset();
   args.load_best_model_at_end = args.prediction_loss_only = false;
-  train::Trainer trainer({.model = job.model, .args = args, .tokenizer = job.tokenizer});
+  train::Trainer trainer(
+      {.model = job.model, .args = args, .tokenizer = job.tokenizer, .process_group = world.group()});
   const std::vector<Answer> answers = classified(trainer, dataset, job.model->config.num_labels);
   for (std::size_t i = 0; i < answers.size(); ++i)
     std::printf("%s\t%.4f\t%s\n", field(job.model->config.label_name(answers[i].label)).c_str(),
                 answers[i].probability, field(sentences[i]).c_str());
   return 0;
 }
+
+/// One line without control characters, whatever a value held.
+void say(const char* sentence) { std::fprintf(stderr, "sst2: %s\n", shown(sentence, std::string::npos).c_str()); }
 
 /// 2 for what the caller can mend, 1 for a run that failed.
 int exit_code(ErrorCode code) {
@@ -322,15 +331,68 @@ int exit_code(ErrorCode code) {
   }
 }
 
+/// What the exception that is being handled comes to.
+struct Ending {
+  std::string sentence;
+  int code;
+};
+
+Ending ending_of_exception() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.what(), exit_code(error.code())};
+  } catch (const std::filesystem::filesystem_error& error) {  // a path that is not what it should be
+    return {error.path1().string() + ": " + error.code().message(), 2};
+  } catch (const std::exception& error) {
+    return {error.what(), 1};
+  }
+}
+
+/// Ranks but the first keep silent; what goes wrong on them they still say.
+void silence() {
+  if (std::freopen("/dev/null", "w", stdout) == nullptr) fail(ErrorCode::io, "/dev/null cannot be written");
+  set_log_sink([](const std::string&) {});
+}
+
+/// Starts the ranks of --nproc, and returns only where there are none to start.
+void start_ranks(const train::CommandLine& c, const train::LaunchEnvironment& environment, int argc, char** argv) {
+  if (environment.launcher.empty() && c.nproc > 1)
+    train::start_ranks(static_cast<int>(c.nproc), train::without_option(argc, argv, "--nproc"));
+  if (c.nproc > 0 && c.nproc != environment.world_size)
+    fail(ErrorCode::usage, "nproc is ", c.nproc, ", but ", environment.launcher, " has started ",
+         environment.world_size, " ranks; leave --nproc out");
+}
+
+/// The job, whose other ranks learn it when this one ends of an error.
+int run_in(train::World& world, const train::CommandLine& c) {
+  if (world.rank() > 0) silence();
+  try {
+    const int code = c.only_classifies() ? classify(c, world) : fine_tune(c, world);
+    world.end();
+    return code;
+  } catch (const std::exception&) {
+    if (world.size() == 1) throw;
+    const Ending ending = ending_of_exception();
+    if (world.fail(ending.sentence)) say(("rank " + std::to_string(world.rank()) + ": " + ending.sentence).c_str());
+    std::fflush(nullptr);
+    _exit(ending.code);   // MPI's own end would wait for the others
+  }
+}
+
 int run(int argc, char** argv) {
+  const train::LaunchEnvironment environment = train::from_environment();
   const std::optional<train::CommandLine> c = train::parse_command_line(argc, argv);
   if (!c) return 0;
+  start_ranks(*c, environment, argc, argv);
   Runtime& runtime = Runtime::instance();
-  if (c->num_threads > 0) runtime.set_num_threads(static_cast<int>(c->num_threads));
+  const int threads = c->num_threads > 0 ? static_cast<int>(c->num_threads) : train::threads_of_rank(environment);
+  if (threads != runtime.num_threads()) runtime.set_num_threads(threads);
   if (!c->cpu_isa.empty())
     runtime.set_cpu_isa(c->cpu_isa == "avx2" ? kernels::CpuIsa::avx2 : kernels::CpuIsa::avx512);
   if (!c->args.device.empty()) runtime.backend(Device::parse(c->args.device));   // before any file is read
-  return c->only_classifies() ? classify(*c) : fine_tune(*c);
+  train::World world(environment, Device::parse(c->args.resolved().device), std::chrono::seconds(c->ddp_timeout));
+  return run_in(world, *c);
 }
 
 /// A standard stream that the caller closed would be the next file that is opened. What is opened here cannot be
@@ -339,9 +401,6 @@ void open_standard_streams() {
   for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
     if (fcntl(stream, F_GETFD) == -1) [[maybe_unused]] const int opened = open("/dev/null", O_RDONLY);
 }
-
-/// One line without control characters, whatever a value held.
-void say(const char* sentence) { std::fprintf(stderr, "sst2: %s\n", shown(sentence, std::string::npos).c_str()); }
 
 }  // namespace
 
@@ -355,14 +414,9 @@ int main(int argc, char** argv) {
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
     say("standard output could not be written");
     return code != 0 ? code : 1;
-  } catch (const Error& error) {
-    say(error.what());
-    return exit_code(error.code());
-  } catch (const std::filesystem::filesystem_error& error) {  // a path that is not what it should be
-    say((error.path1().string() + ": " + error.code().message()).c_str());
-    return 2;
-  } catch (const std::exception& error) {
-    say(error.what());
-    return 1;
+  } catch (const std::exception&) {
+    const Ending ending = ending_of_exception();
+    say(ending.sentence.c_str());
+    return ending.code;
   }
 }

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Ranks under mpirun: they give what one process gives, end together when one of them dies, hangs, runs out of memory or
+# gets a signal, and go on from their checkpoint with any number of ranks.
+#   bash tests/train/mpi_training.sh BUILD
+set -uo pipefail
+sst2=$(realpath "$1")/bin/sst2
+command -v mpirun >/dev/null || { echo "there is no mpirun; on Debian it is in openmpi-bin"; exit 77; }
+[ -e "$(dirname "$sst2")/libsinter_mpi.so" ] || { echo "libsinter_mpi.so was not built: CMake found no MPI"; exit 77; }
+# The tests may run as root, and with more ranks than cores, which spin for each other by default.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+mpi=(mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch" || exit 1
+failures=0
+
+fails() {  # what
+  echo "FAILED: $1"
+  failures=$((failures + 1))
+}
+expect() {  # what, command ...
+  local what=$1
+  shift
+  "$@" || fails "$what"
+}
+says() {  # file, words
+  grep -qF -- "$2" "$1" || { fails "$1 does not say \"$2\""; tail -n 20 "$1"; }
+}
+
+small=(--use_cpu --num_threads 1 --max_steps 12 --logging_steps 1 --per_device_train_batch_size 3 --max_train_samples 50
+       --eval_strategy no --save_strategy no --disable_tqdm)
+losses() { grep -o "^{'loss': [0-9.]*" "$1"; }
+
+# 50 samples in batches of 3: the last update of an epoch leaves ranks with fewer, or none.
+for ranks in 2 4; do
+  "$sst2" "${small[@]}" --gradient_accumulation_steps $ranks --output_dir one-$ranks >one-$ranks.log 2>&1 ||
+    fails "one process that accumulates $ranks batches"
+  "${mpi[@]}" -np $ranks "$sst2" "${small[@]}" --output_dir np-$ranks >np-$ranks.log 2>&1 || fails "mpirun -np $ranks"
+  expect "the weights of $ranks ranks" cmp one-$ranks/model.safetensors np-$ranks/model.safetensors
+  expect "the losses of $ranks ranks" diff <(losses one-$ranks.log) <(losses np-$ranks.log)
+  expect "the metrics of $ranks ranks" diff <(grep -o '"eval_[al][a-z]*": [0-9.e-]*' one-$ranks/eval_results.json) \
+    <(grep -o '"eval_[al][a-z]*": [0-9.e-]*' np-$ranks/eval_results.json)
+done
+"$sst2" "${small[@]}" --nproc 2 --output_dir nproc >nproc.log 2>&1 || fails "--nproc 2"
+expect "the weights of --nproc 2" cmp one-2/model.safetensors nproc/model.safetensors
+[ "$(grep -c '^model: BERT' np-2.log)" = 1 ] || fails "every rank speaks"
+
+# --- One of three ranks goes ---
+
+# Within a second; a process that nobody has waited for yet has ended.
+ends() {  # process id
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [[ ! -e /proc/$1/stat || $(awk '{ print $3 }' "/proc/$1/stat" 2>/dev/null) = Z ]] && return 0
+    sleep 0.1
+  done
+  return 1
+}
+
+long=(--use_cpu --num_threads 1 --max_steps 100000 --logging_steps 1 --per_device_train_batch_size 2 --eval_strategy no
+      --save_strategy no --disable_tqdm)
+# Runs three ranks, and does something to number `rank` when they train.
+disturb() {  # name, rank, command with the process id behind it ...
+  local name=$1 rank=$2 started=$SECONDS pid
+  shift 2
+  "${mpi[@]}" -np 3 bash -c 'echo $$ >pid-$OMPI_COMM_WORLD_RANK-$0; exec "$@"' "$name" \
+    "$sst2" "${long[@]}" --ddp_timeout 3 --output_dir "$name" >"$name.log" 2>&1 &
+  local job=$!
+  while ! grep -qs "^{'loss'" "$name.log" && kill -0 $job 2>/dev/null && [ $((SECONDS - started)) -lt 60 ]; do sleep 0.1; done
+  sleep 1.5   # by then a heartbeat has told the others which step each is in
+  pid=$(cat "pid-$rank-$name")
+  started=$SECONDS
+  "$@" "$pid"
+  wait $job
+  code=$?
+  [ $((SECONDS - started)) -le 20 ] || fails "$name: it took $((SECONDS - started)) s to end"
+  for pid in $(cat pid-*-"$name"); do ends "$pid" || fails "$name: process $pid is still there"; done
+}
+
+for rank in 0 2; do
+  disturb killed-$rank $rank kill -KILL
+  [ $code -ne 0 ] || fails "killed-$rank: exit code 0"
+  says killed-$rank.log "sinter: rank $rank (pid "
+  says killed-$rank.log "was lost in step "
+  disturb stopped-$rank $rank kill -STOP
+  [ $code -eq 1 ] || fails "stopped-$rank: exit code $code"
+  says stopped-$rank.log "sinter: rank $rank (pid "
+  says stopped-$rank.log "nothing came from it for 3 s"
+done
+disturb signalled 1 kill -TERM
+[ $code -eq 143 ] || fails "signalled: exit code $code"
+says signalled.log "stopped by Terminated at step "
+ls -d signalled/checkpoint-* >/dev/null || fails "signalled: there is no checkpoint"
+
+# A rank whose memory ends says so, and the others end with it.
+"${mpi[@]}" -np 3 bash -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && ulimit -v $((1024 * 1024)); exec "$@"' - \
+  "$sst2" "${long[@]/#2/4000}" --max_train_samples 8000 --output_dir memory >memory.log 2>&1
+code=$?
+[ $code -ne 0 ] || fails "memory: exit code 0"
+says memory.log "sst2: rank 1: "
+grep "rank 1: " memory.log | grep -qiE "memory|alloc" || fails "memory: it does not say what was missing"
+
+# --- Checkpoints ---
+
+saved=(--use_cpu --num_threads 1 --max_steps 12 --logging_steps 1 --per_device_train_batch_size 4 --max_train_samples 50
+       --eval_strategy no --save_strategy steps --save_steps 5 --save_total_limit 9 --disable_tqdm)
+"${mpi[@]}" -np 2 "$sst2" "${saved[@]}" --output_dir whole >whole.log 2>&1 || fails "a run of 2 ranks that saves"
+cp -r whole broken
+rm -rf broken/checkpoint-1* broken/*.safetensors broken/*.json
+"${mpi[@]}" -np 2 "$sst2" "${saved[@]}" --resume_from_checkpoint true --output_dir broken >resumed.log 2>&1 ||
+  fails "2 ranks that go on"
+expect "the weights of 2 ranks that went on" cmp whole/model.safetensors broken/model.safetensors
+says resumed.log "checkpoint-5"
+
+# --- What cannot be ---
+
+refused() {  # words, command ...
+  local words=$1
+  shift
+  "$@" >refused.log 2>&1 && fails "$*: accepted"
+  says refused.log "$words"
+}
+refused "torchrun started 2 ranks, but ranks on the CPU exchange gradients through MPI" \
+  env RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 bash -c 'WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29533 RANK=1 LOCAL_RANK=1 "$@" & WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29533 "$@"; code=$?; wait; exit $code' - "$sst2" "${small[@]}" --output_dir torch
+refused "WORLD_SIZE" env RANK=0 "$sst2" "${small[@]}" --output_dir half
+refused "nproc is 3, but mpirun has started 2 ranks" "${mpi[@]}" -np 2 "$sst2" "${small[@]}" --nproc 3 --output_dir three
+refused "nproc is -1" "$sst2" "${small[@]}" --nproc -1 --output_dir negative
+
+[ $failures -eq 0 ] && echo "ranks under mpirun: all as it should be"
+exit $((failures > 0))
