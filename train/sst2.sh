@@ -4,13 +4,16 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$here/train/setup.sh"
-sinter_setup
+packages=""
+if [[ " $* " == *" --nproc"* ]]; then packages="libopenmpi-dev openmpi-bin"; fi
+sinter_setup $packages
 log="$here/build/release.log"
 mkdir -p "$here/build"
 # The backends of devices are libraries of their own, which take minutes more: only where they may be used.
 targets=sst2
 if [ -e /dev/nvidiactl ] || [[ " $* " == *[\ =]cuda* ]]; then targets+=" cuda_backend"; fi
 if [[ " $* " == *[\ =]simt* ]]; then targets+=" simt_backend"; fi
+if [ -n "$packages" ]; then targets+=" sinter_mpi"; fi
 echo "building sst2, which takes minutes the first time (log: $log)" >&2
 (cd "$here" && cmake --preset release && cmake --build --preset release --target $targets) >"$log" 2>&1 || {
   tail -n 40 "$log" >&2

@@ -95,6 +95,7 @@ int threads_of_rank(const LaunchEnvironment& environment) {
 void start_ranks(int ranks, const std::vector<std::string>& arguments) {
   // Ranks are not bound to a core each: they share the machine's threads (threads_of_rank).
   std::vector<std::string> words = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none", "--oversubscribe"};
+  if (geteuid() == 0) words.insert(words.end(), {"--allow-run-as-root"});   // who starts as root has asked for it
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
