@@ -1,7 +1,10 @@
 #include "tests/train/mpi_threads.h"
 
+#include <gtest/gtest.h>
+
 #include <condition_variable>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -21,6 +24,7 @@ struct Job {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::vector<MpiSend>> sent;   // by rank and number of its exchange
+  std::map<std::pair<int, int>, std::vector<MpiReceive>> places;
   std::map<std::pair<int, int>, int> taken;                   // by how many others
   int arrived = 0;
   int meetings = 0;
@@ -39,13 +43,13 @@ thread_local Place here;   // which rank this thread is: the table's start() has
 struct MpiJob {
   std::shared_ptr<Job> job;
   int rank = 0;
-  int exchanges = 0;
+  int exchanges = 0;   // begun
+  int waits = 0;
 };
 
 struct MpiExchange {
   MpiJob* job = nullptr;
   int number = 0;
-  std::vector<MpiReceive> receives;
 };
 
 namespace {
@@ -62,11 +66,29 @@ MpiAnswer start(std::size_t, MpiJob** job, int* rank, int* size) {
   return answer(*here.job, "start");
 }
 
+/// The bytes of one rank to another, where both have begun the exchange; false where they do not fit together.
+bool carry(Job& all, int number, int from, int to) {
+  const auto sent = all.sent.find({from, number});
+  const auto places = all.places.find({to, number});
+  if (sent == all.sent.end() || places == all.places.end()) return true;
+  const MpiSend part = sent->second[static_cast<std::size_t>(to)];
+  const MpiReceive place = places->second[static_cast<std::size_t>(from)];
+  if (part.bytes != place.bytes || (from == to && part.bytes != 0)) return false;
+  if (part.bytes > 0) std::memcpy(place.data, part.data, part.bytes);
+  return true;
+}
+
 MpiAnswer begin_exchange(MpiJob* job, const MpiSend* send, const MpiReceive* receive, MpiExchange** exchange) {
   Job& all = *job->job;
-  *exchange = new MpiExchange{.job = job, .number = job->exchanges++, .receives = {receive, receive + all.ranks}};
+  const int number = job->exchanges++;
+  *exchange = new MpiExchange{.job = job, .number = number};
   const std::lock_guard lock(all.mutex);
-  all.sent[{job->rank, (*exchange)->number}] = {send, send + all.ranks};
+  all.sent[{job->rank, number}] = {send, send + all.ranks};
+  all.places[{job->rank, number}] = {receive, receive + all.ranks};
+  for (int r = 0; number % 4 < 2 && r < all.ranks; ++r) {   // values and sums take turns
+    carry(all, number, r, job->rank);
+    carry(all, number, job->rank, r);
+  }
   all.changed.notify_all();
   return answer(all, "begin_exchange");
 }
@@ -75,22 +97,20 @@ MpiAnswer wait(MpiExchange* exchange) {
   const std::unique_ptr<MpiExchange> owner(exchange);
   Job& all = *exchange->job->job;
   const int rank = exchange->job->rank, number = exchange->number;
+  ++exchange->job->waits;
   bool all_fit = true;
   std::unique_lock lock(all.mutex);
   for (int r = 0; r < all.ranks; ++r) {
     const auto from = std::pair(r, number);
     all.changed.wait(lock, [&] { return all.sent.contains(from); });
-    const MpiSend part = all.sent[from][static_cast<std::size_t>(rank)];
-    const MpiReceive place = exchange->receives[static_cast<std::size_t>(r)];
-    const bool fit = part.bytes == place.bytes && (r != rank || part.bytes == 0);
-    all_fit = all_fit && fit;
-    if (fit && part.bytes > 0) std::memcpy(place.data, part.data, part.bytes);
+    all_fit = carry(all, number, r, rank) && all_fit;
     ++all.taken[from];
     all.changed.notify_all();
   }
   const auto own = std::pair(rank, number);
   all.changed.wait(lock, [&] { return all.taken[own] == all.ranks; });
   all.sent.erase(own);
+  all.places.erase(own);
   return all_fit ? answer(all, "wait") : MpiAnswer{"MPI_Test: what was sent is not as large as its place"};
 }
 
@@ -127,6 +147,7 @@ MpiAnswer finish(MpiJob* job) {
   const std::unique_ptr<MpiJob> owner(job);
   std::unique_lock lock(job->job->mutex);
   meet(job, nullptr, 0, lock);
+  if (job->waits != job->exchanges) return {"MPI_Test: nobody waited for an exchange"};
   return answer(*job->job, "finish");
 }
 
@@ -153,7 +174,11 @@ void run_threads(int ranks, const std::function<void()>& rank) {
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&rank, job, r] {
       here = {job, r};
-      rank();
+      try {
+        rank();
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << "rank " << r << " threw: " << error.what();
+      }
     });
 }
 
