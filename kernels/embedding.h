@@ -43,10 +43,11 @@ struct EmbeddingLayerNorm {
 /// dword[ids[t]] += dz[t] (not for ids[t] == padding_idx), dtype[...] += dz[t], dposition[...] += dz[t].
 /// The table gradients accumulate (+=) into zeroed or earlier sums, and rows without tokens are not touched;
 /// dgamma, dbeta overwrite (null: both not computed). A null table gradient is not computed. Sums are kept in
-/// computed_dtype(dtype) and rounded once. A row adds its tokens to what it holds in ascending order; but on CUDA a
-/// table of at most 8 rows adds those of each 64 tokens, then these sums in a fixed tree, then what the row holds.
-/// workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements of computed_dtype(dtype); on CUDA 2 grows by the rows of
-/// each table of at most 8.
+/// computed_dtype(dtype) and rounded once. A row adds its tokens in ascending order, and their sum to what it holds, as
+/// if that were another call's; but on CUDA a table of at most 8 rows adds those of each 64 tokens, then these sums in a
+/// fixed tree, then what the row holds. workspace: (tokens + 2 * ceil(tokens / 64)) * cols elements of
+/// computed_dtype(dtype); on CUDA 2 grows by the rows of each table of at most 8; on the CPU vocab + types + positions
+/// + 3 * tokens i32 come on top.
 struct EmbeddingLayerNormBackward {
   static constexpr KernelId id = KernelId::embedding_layer_norm_backward;
   Dtype dtype = Dtype::f32;

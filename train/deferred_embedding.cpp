@@ -44,8 +44,8 @@ std::string name_of(const FlatParameters& parameters, const Tensor& table) {
 }  // namespace
 
 void Trainer::defer_embedding(const Run& run) const {
-  // With several ranks a row is touched where any of them touches it. Until the marks are exchanged, a Trainer with
-  // more than one rank must return here; today there is one.
+  // With several ranks a row is touched where any of them touches it, and the marks are not exchanged.
+  if (ranks().size() > 1) return;
   auto* const adamw = dynamic_cast<optim::AdamW*>(run.optimizer.get());
   auto* const bert = dynamic_cast<nn::BertForSequenceClassification*>(parts_.model.get());
   const bool ours = adamw != nullptr && parts_.optimizers.optimizer == nullptr && bert != nullptr &&

@@ -56,6 +56,33 @@ class SetForScope {
   bool& flag_;
 };
 
+void share(ProcessGroup& ranks, int root, std::vector<std::int64_t>& numbers) {
+  const Tensor all = Tensor::from(numbers, {std::ssize(numbers)});
+  ranks.broadcast(all, root);
+  numbers = all.to_vector<std::int64_t>();
+}
+
+/// The outputs that `rank` computed for its batch, on every rank; elsewhere `mine` does not count.
+Tensors outputs_of(ProcessGroup& ranks, int rank, const Tensors& mine) {
+  if (ranks.size() == 1) return mine;
+  const bool own = ranks.rank() == rank;
+  std::vector<std::int64_t> count{own ? std::ssize(mine) : 0};
+  share(ranks, rank, count);
+  Tensors outputs;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(count[0]); ++i) {
+    std::vector<std::int64_t> sizes(1 + kernels::kMaxRank);   // the rank, and the dimensions
+    if (own) {
+      sizes[0] = mine[i].rank();
+      std::copy(mine[i].shape().begin(), mine[i].shape().end(), sizes.begin() + 1);
+    }
+    share(ranks, rank, sizes);
+    const Shape shape(std::span<const std::int64_t>(sizes).subspan(1, static_cast<std::size_t>(sizes[0])));
+    outputs.push_back(own ? mine[i].to(Device::cpu()).to(Dtype::f32).contiguous() : Tensor::empty(shape));
+    ranks.broadcast(outputs.back().reshape({shape.numel()}), rank);
+  }
+  return outputs;
+}
+
 /// Thrown inside an evaluation that a signal breaks off.
 struct Stopped {};
 
@@ -116,35 +143,53 @@ PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std
   std::vector<std::int64_t> order(static_cast<std::size_t>(dataset.size()));
   std::iota(order.begin(), order.end(), 0);
   const std::span<const std::int64_t> labels = item_labels(parts_.args, dataset);
-  const auto batch_size = static_cast<std::size_t>(parts_.args.per_device_eval_batch_size);
+  const std::int64_t batch_size = parts_.args.per_device_eval_batch_size;
+  const std::int64_t batches = (dataset.size() + batch_size - 1) / batch_size;
+  const bool wants_outputs = !loss_only && !parts_.args.prediction_loss_only;
   PredictionOutput output;
   std::vector<Predictions> outputs;
-  std::optional<double> loss;
-  std::int64_t steps = 0;
-  for (std::size_t at = 0; at < order.size(); at += batch_size, ++steps) {
-    if (stops_evaluations_ && StopSignal::received() != 0) throw Stopped{};
-    const std::span<const std::int64_t> rows = std::span(order).subspan(at, std::min(batch_size, order.size() - at));
-    const data::CollatedBatch batch = collate(dataset, rows, 0);
-    const LossInputs inputs{batch, dataset, rows, 1};
-    ModelOutput result = compute_loss(inputs);
-    if (result.loss.defined()) loss = loss.value_or(0) + result.loss.item();
-    if (!loss_only && !parts_.args.prediction_loss_only) {
-      if (parts_.preprocess_logits_for_metrics)
-        result.logits = parts_.preprocess_logits_for_metrics(std::move(result.logits), inputs);
-      append(outputs, result.logits);
+  // The losses of all batches, each from the rank that computed it; -0 adds nothing to any number.
+  std::vector<double> losses(static_cast<std::size_t>(batches), -0.0);
+  double losses_found = 0;
+  for (std::int64_t round = 0; round < batches; round += ranks().size()) {
+    if (stops_evaluations_ && stop_signal() != 0) throw Stopped{};
+    ModelOutput mine;
+    if (const std::int64_t batch = round + ranks().rank(); batch < batches) {
+      const std::int64_t at = batch * batch_size, end = std::min(at + batch_size, dataset.size());
+      mine = evaluate_batch(dataset, {order.data() + at, order.data() + end}, wants_outputs);
+      if (mine.loss.defined()) losses[static_cast<std::size_t>(batch)] = mine.loss.item(), ++losses_found;
+      if (with_events) fire(&TrainerCallback::on_prediction_step);
     }
-    if (with_events) fire(&TrainerCallback::on_prediction_step);
+    for (int rank = 0; wants_outputs && rank < ranks().size() && round + rank < batches; ++rank)
+      append(outputs, outputs_of(ranks(), rank, mine.logits));
+  }
+  if (ranks().size() > 1) {
+    losses.push_back(losses_found);
+    losses = ranks().all_reduce_sums(losses);
+    losses_found = losses.back();
+    losses.pop_back();
   }
   const double seconds = std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
   output.label_ids.assign(labels.begin(), labels.end());
   for (const std::string& name : label_columns(parts_.args, dataset)) output.labels.emplace(name, dataset.column(name));
   const double items = std::max(1.0, static_cast<double>(count_items(labels, order)));
-  if (loss) output.metrics[prefix + "_loss"] = *loss / items;
+  if (losses_found > 0)
+    output.metrics[prefix + "_loss"] = std::accumulate(losses.begin(), losses.end(), 0.0) / items;
   add_metrics(output, outputs, prefix);
   output.metrics[prefix + "_runtime"] = rounded(seconds, 4);
   output.metrics[prefix + "_samples_per_second"] = rounded(static_cast<double>(dataset.size()) / seconds, 3);
-  output.metrics[prefix + "_steps_per_second"] = rounded(static_cast<double>(steps) / seconds, 3);
+  output.metrics[prefix + "_steps_per_second"] = rounded(static_cast<double>(batches) / seconds, 3);
   return output;
+}
+
+ModelOutput Trainer::evaluate_batch(const data::Dataset& dataset, std::span<const std::int64_t> rows,
+                                    bool wants_outputs) {
+  const data::CollatedBatch batch = collate(dataset, rows, 0);
+  const LossInputs inputs{batch, dataset, rows, 1};
+  ModelOutput result = compute_loss(inputs);
+  if (wants_outputs && parts_.preprocess_logits_for_metrics)
+    result.logits = parts_.preprocess_logits_for_metrics(std::move(result.logits), inputs);
+  return result;
 }
 
 void Trainer::add_metrics(PredictionOutput& output, std::vector<Predictions>& outputs,

@@ -21,9 +21,9 @@ void Trainer::keep_low_copies(const Run& run) const {
     // A frozen weight has no segment; one with a second name is read by others too, in f32.
     if (found != segments.end() && found->aliases.empty()) names.push_back(found->name);
   }
-  // A sum over micro-batches is not taken in 16 bits, and bf16 gradients would lose 16 of their 24 bits.
+  // A sum over micro-batches or ranks is not taken in 16 bits, and bf16 gradients would lose 16 of their 24 bits.
   adamw->parameters().keep_low_copy(args.fp16 ? Dtype::f16 : Dtype::bf16, names,
-                                    args.fp16 && run.plan.accumulation == 1);
+                                    args.fp16 && run.plan.accumulation * run.plan.ranks == 1);
 }
 
 }  // namespace sinter::train

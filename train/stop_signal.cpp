@@ -1,6 +1,7 @@
 #include "train/stop_signal.h"
 
 #include <csignal>
+#include <mutex>
 #include <string_view>
 #include <unistd.h>
 
@@ -8,6 +9,8 @@ namespace sinter::train {
 namespace {
 
 volatile std::sig_atomic_t g_received = 0;
+std::mutex g_lock;
+int g_alive = 0;   // StopSignals
 struct Handled {
   int signal;
   struct sigaction before = {};
@@ -31,6 +34,8 @@ void on_signal(int number) {
 }  // namespace
 
 StopSignal::StopSignal() {
+  const std::lock_guard guard(g_lock);
+  if (g_alive++ > 0) return;
   g_received = 0;
   struct sigaction action = {};
   action.sa_handler = on_signal;
@@ -42,6 +47,8 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
+  const std::lock_guard guard(g_lock);
+  if (--g_alive > 0) return;
   for (const Handled& handled : g_handled) sigaction(handled.signal, &handled.before, nullptr);
 }
 

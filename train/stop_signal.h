@@ -5,7 +5,7 @@ namespace sinter::train {
 
 /// While one lives, the first of these signals is only noted, and said on standard error; a second one ends the process
 /// at once. A signal that is ignored (nohup's SIGHUP) stays so. The handlers that were there before come back at the
-/// end. One at a time in a process.
+/// end. Where several live in a process, for ranks that are its threads, they count as one.
 class StopSignal {
  public:
   StopSignal();

@@ -22,6 +22,7 @@ Json to_json(const Metrics& metrics) {
 }  // namespace
 
 Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
+  if (parts_.process_group == nullptr) parts_.process_group = std::make_shared<SelfGroup>();
   for (const std::string& warning : parts_.args.warnings()) log_info(warning);
   parts_.args = parts_.args.resolved();
   check_parts();
@@ -46,10 +47,11 @@ Trainer::Trainer(Parts parts) : parts_(std::move(parts)) {
   if (parts_.optimizers.optimizer != nullptr) own_lr_ = parts_.optimizers.optimizer->lr();
   callbacks_.add(std::make_shared<DefaultFlowCallback>());
   for (const auto& callback : parts_.callbacks) callbacks_.add(callback);
-  if (parts_.args.disable_tqdm) {
-    callbacks_.add(std::make_shared<PrinterCallback>());
-  } else {
-    callbacks_.add(std::make_shared<ProgressCallback>());
+  if (is_world_process_zero()) {
+    if (parts_.args.disable_tqdm)
+      callbacks_.add(std::make_shared<PrinterCallback>());
+    else
+      callbacks_.add(std::make_shared<ProgressCallback>());
   }
   fire(&TrainerCallback::on_init_end);
 }
@@ -127,6 +129,7 @@ ModelOutput Trainer::compute_loss(const LossInputs& inputs) {
 }
 
 void Trainer::save_model(const std::optional<std::filesystem::path>& folder) {
+  if (!is_world_process_zero()) return;
   if (optimizer_ != nullptr) optimizer_->flush();
   train::save_model(folder.value_or(parts_.args.output_dir), *parts_.model,
                     parts_.tokenizer ? &*parts_.tokenizer : nullptr, parts_.args);
@@ -138,11 +141,13 @@ void Trainer::remove_replaced() {
 }
 
 void Trainer::save_state() const {
+  if (!is_world_process_zero()) return;
   create_folders(parts_.args.output_dir);
   state_.to_hf_json().save(std::filesystem::path(parts_.args.output_dir) / "trainer_state.json", {.sort_keys = true});
 }
 
 void Trainer::save_metrics(const std::string& split, const Metrics& metrics) const {
+  if (!is_world_process_zero()) return;
   const std::filesystem::path folder = parts_.args.output_dir;
   create_folders(folder);
   constexpr JsonStyle kStyle{.indent = 4, .sort_keys = true};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/io/folder_lock.h"
+#include "core/process_group.h"
 #include "data/collator.h"
 #include "data/dataset.h"
 #include "data/tokenizer.h"
@@ -86,6 +87,9 @@ class Trainer {
     ComputeLoss compute_loss;                     ///< classification_loss where not given
     ModelInit model_init;                         ///< instead of model: a fresh one for every train(), from args.seed
     std::vector<std::shared_ptr<TrainerCallback>> callbacks;   ///< between DefaultFlowCallback and the progress
+    /// The ranks that train this model together, each with a Trainer of its own and the same data and arguments. Not
+    /// given: this process alone.
+    std::shared_ptr<ProcessGroup> process_group;
     Optimizers optimizers;
     PreprocessLogits preprocess_logits_for_metrics;   ///< what of a batch's outputs is kept
   };
@@ -105,13 +109,16 @@ class Trainer {
   /// Outputs and metrics of any data set; nothing is logged.
   PredictionOutput predict(const data::Dataset& dataset, const std::string& metric_key_prefix = "test");
 
-  /// Writes the model and its tokenizer to output_dir, or to `folder`.
+  /// These write on rank 0 alone, and the others do not wait for it. The model and its tokenizer, to output_dir or to
+  /// `folder`.
   void save_model(const std::optional<std::filesystem::path>& folder = std::nullopt);
   /// Writes output_dir/trainer_state.json.
   void save_state() const;
   /// Writes <split>_results.json and merges into all_results.json, in output_dir.
   void save_metrics(const std::string& split, const Metrics& metrics) const;
 
+  /// True for the one rank that writes files and prints.
+  bool is_world_process_zero() const { return ranks().rank() == 0; }
   nn::Module& model() const { return *parts_.model; }
   /// Resolved. A change counts from the next train() or evaluate() on.
   TrainingArguments& args() { return parts_.args; }
@@ -123,6 +130,7 @@ class Trainer {
   struct Run;   // one train(): plan, optimizer, schedule, order of the data (train/training_run.h)
 
   // trainer.cpp
+  ProcessGroup& ranks() const { return *parts_.process_group; }
   void check_parts();
   /// Moves the model to the device of the arguments. Error(not_found) where that cannot be used.
   void place_model();
@@ -142,6 +150,7 @@ class Trainer {
   void start(Run& run, const std::optional<std::filesystem::path>& checkpoint);
   /// Behind load_checkpoint: where the run goes on. True when a callback had stopped it.
   bool resume(const Run& run);
+  void share_weights(const Run& run) const;
   void run_epoch(Run& run);
   void end_epoch(Run& run);
 
@@ -168,11 +177,16 @@ class Trainer {
   // training_step.cpp
   double learning_rate(const Run& run) const;
   void run_update(Run& run);
+  struct Sums;   // of what the ranks computed for one update
   /// Forward and backward of one micro-batch; its loss.
   double run_micro_step(Run& run, const data::CollatedBatch& batch, std::span<const std::int64_t> rows,
                         const MicroStep& place);
   /// Clips and takes the optimizer's step, unless loss or gradients are not finite.
   kernels::UpdateRecord apply_update(Run& run, double loss);
+  /// Every rank's gradients and sums become those of all ranks together; and a signal that came to one of them.
+  void add_up(Run& run, Sums& sums);
+  /// Number of the signal that ends this run at the same step on every rank, or 0.
+  int stop_signal() const;
   /// Takes note of all updates that the device has done meanwhile; waits for it.
   void settle(Run& run);
   /// Takes note of update number `step`. Error(diverged) where it ends the run.
@@ -195,6 +209,7 @@ class Trainer {
   Metrics evaluate_prepared(const data::Dataset& dataset, const std::string& prefix);
   PredictionOutput run_prediction(const data::Dataset& dataset, const std::string& prefix, bool loss_only,
                                   bool with_events = true);
+  ModelOutput evaluate_batch(const data::Dataset& dataset, std::span<const std::int64_t> rows, bool wants_outputs);
   /// Calls compute_metrics, and moves the outputs into `output`.
   void add_metrics(PredictionOutput& output, std::vector<Predictions>& outputs, const std::string& prefix) const;
   void check_metric_name();
@@ -207,6 +222,7 @@ class Trainer {
   optim::Optimizer* optimizer_ = nullptr;   // of the current train()
   bool owns_output_dir_ = false;            // an earlier train() of this object wrote there
   bool stops_evaluations_ = false;          // a signal breaks the evaluation off that is under way
+  int agreed_signal_ = 0;                   // that came to one of several ranks
   std::vector<std::filesystem::path> replaced_;   // checkpoints of the run that this one replaces
 };
 

@@ -40,12 +40,13 @@ void restore_weights(std::vector<std::pair<Tensor, Tensor>>& copies) {
   for (auto& [parameter, copy] : copies) parameter.copy_(copy);
 }
 
-std::unique_ptr<data::Sampler> make_sampler(const TrainingArguments& args, const data::Dataset& dataset) {
+std::unique_ptr<data::Sampler> make_sampler(const TrainingArguments& args, const data::Dataset& dataset,
+                                            std::int64_t samples_per_update) {
   const std::uint64_t seed = args.data_seed.value_or(args.seed);
   if (args.train_sampling_strategy == "sequential") return std::make_unique<data::SequentialSampler>(dataset.size());
   if (args.train_sampling_strategy == "group_by_length")
     return std::make_unique<data::LengthGroupedSampler>(data::sample_lengths(dataset, args.length_column_name),
-                                                        samples_per_update(args), seed);
+                                                        samples_per_update, seed);
   return std::make_unique<data::RandomSampler>(dataset.size(), seed);
 }
 
@@ -100,9 +101,15 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
   if (!parts_.train_dataset || parts_.train_dataset->size() == 0)
     fail(ErrorCode::usage, "train() needs a train_dataset with at least one sample");
   std::int64_t batch_size = args.per_device_train_batch_size;
-  plan_training(args, parts_.train_dataset->size(), batch_size);  // what is wrong with it is said before files change
+  // What is wrong with it is said before files change.
+  plan_training(args, parts_.train_dataset->size(), batch_size, ranks().size());
+  if (args.auto_find_batch_size && ranks().size() > 1)
+    fail(ErrorCode::unsupported, "auto_find_batch_size is set, but ", ranks().size(),
+         " ranks train together, of which each may run out of memory at another size; set per_device_train_batch_size");
   const std::optional<std::filesystem::path> checkpoint = find_checkpoint(resume_from_checkpoint);
-  const std::unique_ptr<FolderLock> lock = take_output_dir(checkpoint.has_value());
+  std::unique_ptr<FolderLock> lock;
+  if (is_world_process_zero()) lock = take_output_dir(checkpoint.has_value());
+  ranks().barrier();
   if (parts_.model_init) {
     parts_.model = parts_.model_init(args.seed);
     place_model();
@@ -140,8 +147,9 @@ std::shared_ptr<optim::Optimizer> Trainer::make_optimizer() const {
 TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std::filesystem::path>& checkpoint) {
   state_ = {};
   control_ = {};
+  agreed_signal_ = 0;
   Run run(*this, make_optimizer());
-  run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size);
+  run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size, ranks().size());
   start(run, checkpoint);
   const StopSignal stop;
   if (const std::string due = std::exchange(state_.evaluation_is_due, ""); !due.empty()) {
@@ -149,20 +157,20 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
     control_.should_save = state_.save_is_due;
     log_evaluate_save(run, due == "step" ? After::step : After::epoch);
   }
-  if (state_.epoch_end_is_due && StopSignal::received() == 0) end_epoch(run);
+  if (state_.epoch_end_is_due && stop_signal() == 0) end_epoch(run);
   const auto goes_on = [&] {
     const bool epochs_left = parts_.args.max_steps > 0 || state_.epoch_index < run.plan.num_train_epochs;
     return !control_.should_training_stop && state_.global_step < state_.max_steps && epochs_left &&
-           StopSignal::received() == 0;
+           stop_signal() == 0;
   };
   while (goes_on()) run_epoch(run);
-  if (StopSignal::received() != 0 && run.unsaved) save(run);
+  if (stop_signal() != 0 && run.unsaved) save(run);
   return finish(run);
 }
 
 void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkpoint) {
   const TrainingArguments& args = parts_.args;
-  run.sampler = make_sampler(args, *parts_.train_dataset);
+  run.sampler = make_sampler(args, *parts_.train_dataset, samples_per_update(args) * ranks().size());
   run.labels = item_labels(args, *parts_.train_dataset);
   run.flos_per_token = flos_per_token(*parts_.model);
   run.base_lr = parts_.optimizers.optimizer != nullptr ? own_lr_ : args.learning_rate;
@@ -176,10 +184,11 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     log_info("resuming from " + checkpoint->string() + ", at step " + std::to_string(state_.global_step));
     stopped = resume(run);
   }
+  share_weights(run);
   run.gemm = TunedGemm::begin(args, checkpoint, state_);
   state_.num_train_epochs = run.plan.num_train_epochs;
   state_.train_batch_size = run.plan.batch_size;
-  state_.samples_per_update = run.plan.batch_size * run.plan.accumulation;
+  state_.samples_per_update = run.plan.samples_per_update();
   state_.logging_steps = absolute_steps(args.logging_steps, state_.max_steps);
   state_.eval_steps = absolute_steps(*args.eval_steps, state_.max_steps);
   state_.save_steps = absolute_steps(args.save_steps, state_.max_steps);
@@ -206,11 +215,21 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
+/// All ranks begin with the weights of rank 0.
+void Trainer::share_weights(const Run& run) const {
+  if (ranks().size() == 1) return;
+  const NoGradGuard no_grad;
+  Tensor weights = run.optimizer->parameters().values();
+  const Tensor on_host = weights.to(Device::cpu());
+  ranks().broadcast(on_host);
+  if (!weights.device().is_cpu()) weights.copy_(on_host);
+}
+
 bool Trainer::resume(const Run& run) {
   const TrainingArguments& args = parts_.args;
   const std::int64_t max_steps_before = state_.max_steps;
   // The cursor counts samples: another batch size goes on at the same one, in as many updates as the rest then takes.
-  const bool replanned = state_.samples_per_update != run.plan.batch_size * run.plan.accumulation;
+  const bool replanned = state_.samples_per_update != run.plan.samples_per_update();
   state_.max_steps = replanned ? replanned_max_steps(run.plan, args, state_) : run.plan.max_steps;
   if (args.ignore_data_skip) state_.samples_in_epoch = 0;
   if (state_.best_global_step) {  // the folder may have been moved since
@@ -240,7 +259,7 @@ void Trainer::run_epoch(Run& run) {
     run_update(run);
     if (!state_.evaluation_is_due.empty()) return;
     if (control_.should_epoch_stop || control_.should_training_stop || state_.global_step >= state_.max_steps) break;
-    if (StopSignal::received() != 0) return;
+    if (stop_signal() != 0) return;
   }
   end_epoch(run);
 }
@@ -258,6 +277,7 @@ void Trainer::end_epoch(Run& run) {
 
 /// Why the host has to wait for every step on a CUDA device; "" where it need not.
 std::string Trainer::why_one_by_one(const Run& run) const {
+  if (ranks().size() > 1) return "the gradients of several ranks are added up on the host";
   if (parts_.compute_loss) return "compute_loss is given";
   if (parts_.optimizers.optimizer != nullptr) return "an optimizer is given";
   if (dynamic_cast<const optim::AdamW*>(run.optimizer.get()) == nullptr) return "optim is " + parts_.args.optim;
@@ -323,7 +343,7 @@ TrainOutput Trainer::finish(Run& run) {
   if (run.gemm) run.gemm->keep();
   TrainOutput output;
   output.global_step = state_.global_step;
-  output.stopped_by_signal = StopSignal::received();
+  output.stopped_by_signal = stop_signal();
   const auto done = static_cast<double>(state_.global_step);
   const double whole = std::max(state_.seconds, 1e-9);
   output.training_loss = state_.total_loss / std::max(1.0, done - static_cast<double>(state_.nonfinite_steps));

@@ -1,5 +1,6 @@
 // One update, and what follows it: logging, evaluation, saving.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/error.h"
@@ -26,6 +27,11 @@ std::string first_nonfinite(FlatParameters& parameters) {
 
 }  // namespace
 
+/// Of one rank, and then of all.
+struct Trainer::Sums {
+  double loss = 0, samples = 0, tokens = 0;
+};
+
 std::int64_t most_nonfinite_in_a_row(const TrainingArguments& args) { return args.logging_nan_inf_filter ? 10 : 1; }
 
 double Trainer::learning_rate(const Run& run) const {
@@ -35,7 +41,7 @@ double Trainer::learning_rate(const Run& run) const {
 void Trainer::run_update(Run& run) {
   const TrainPlan& plan = run.plan;
   const std::int64_t begin = state_.samples_in_epoch;
-  const std::int64_t end = std::min(begin + plan.batch_size * plan.accumulation, plan.samples_per_epoch);
+  const std::int64_t end = std::min(begin + plan.samples_per_update(), plan.samples_per_epoch);
   const auto rows_between = [&](std::int64_t first, std::int64_t last) {
     return run.sampler->order().subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(last - first));
   };
@@ -43,26 +49,36 @@ void Trainer::run_update(Run& run) {
   fire(&TrainerCallback::on_step_begin);
   MicroStep place{.global_step = static_cast<std::uint32_t>(state_.global_step),
                   .num_items = static_cast<double>(items)};
-  double loss = 0;
-  for (std::int64_t at = begin; at < end; at += plan.batch_size) {
-    const std::int64_t last = std::min(at + plan.batch_size, end);
-    const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(at, last), at - begin);
-    place.first = at == begin;
-    place.last = last == end;
-    const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
-    if (run.runner)
-      run.runner->run(batch, place);
-    else
-      loss += run_micro_step(run, batch, rows_between(at, last), place);
-    state_.num_input_tokens_seen += batch.token_count;
-    state_.total_flos += run.flos_per_token * static_cast<double>(batch.token_count);
-    if (last < end) fire(&TrainerCallback::on_substep_end);
+  Sums sums;
+  if (!run.runner) {
+    run.optimizer->set_lr(learning_rate(run));
+    run.optimizer->zero_grad();
   }
+  for (std::int64_t at = begin; at < end; at += plan.samples_per_batch()) {
+    const std::int64_t first = std::min(at + plan.batch_size * ranks().rank(), end);
+    const std::int64_t last = std::min(first + plan.batch_size, end);
+    place.first = at == begin;
+    place.last = at + plan.samples_per_batch() >= end;
+    if (first < last) {
+      const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(first, last), first - begin);
+      const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
+      if (run.runner)
+        run.runner->run(batch, place);
+      else
+        sums.loss += run_micro_step(run, batch, rows_between(first, last), place);
+      sums.samples += static_cast<double>(last - first);
+      sums.tokens += static_cast<double>(batch.token_count);
+    }
+    if (!place.last) fire(&TrainerCallback::on_substep_end);
+  }
+  add_up(run, sums);
+  state_.num_input_tokens_seen += static_cast<std::int64_t>(sums.tokens);
+  state_.total_flos += run.flos_per_token * sums.tokens;
   if (run.runner) {
     fire(&TrainerCallback::on_pre_optimizer_step);
     fire(&TrainerCallback::on_optimizer_step);
   } else {
-    account(run, apply_update(run, loss), state_.global_step + 1);
+    account(run, apply_update(run, sums.loss), state_.global_step + 1);
   }
   count_update(run, end);
   fire(&TrainerCallback::on_step_end);
@@ -71,16 +87,31 @@ void Trainer::run_update(Run& run) {
 
 double Trainer::run_micro_step(Run& run, const data::CollatedBatch& batch, std::span<const std::int64_t> rows,
                                const MicroStep& place) {
-  if (place.first) {
-    run.optimizer->set_lr(learning_rate(run));
-    run.optimizer->zero_grad();
-  }
   const StepScope step(parts_.args.seed, place.global_step, static_cast<std::uint32_t>(batch.first_sample));
   const ModelOutput output = compute_loss({batch, *parts_.train_dataset, rows, place.num_items});
   if (!output.loss.defined()) fail(ErrorCode::usage, "compute_loss gave no loss for a batch of the train_dataset");
   (run.scaler ? output.loss * run.scaler->scale() : output.loss).backward();
   return output.loss.item();
 }
+
+/// Loss and gradients are sums over the samples of an update divided by their number, so those of the ranks add up.
+void Trainer::add_up(Run& run, Sums& sums) {
+  if (ranks().size() == 1) return;
+  FlatParameters& parameters = run.optimizer->parameters();
+  parameters.settle_gradients();
+  Tensor gradients = parameters.gradients();
+  if (sums.samples == 0) gradients.fill_(-0.0);   // this rank had no sample, and adds not even the sign of a zero
+  const Tensor on_host = gradients.to(Device::cpu());
+  ranks().all_reduce(on_host);
+  if (!gradients.device().is_cpu()) gradients.copy_(on_host);
+  const std::vector<double> added = ranks().all_reduce_sums(std::array{sums.loss, sums.samples, sums.tokens});
+  sums = {.loss = added[0], .samples = added[1], .tokens = added[2]};
+  const Tensor signal = Tensor::from(std::vector<std::int32_t>{StopSignal::received()}, {1});
+  ranks().all_reduce(signal, ReduceKind::max);
+  agreed_signal_ = signal.data<std::int32_t>()[0];
+}
+
+int Trainer::stop_signal() const { return ranks().size() == 1 ? StopSignal::received() : agreed_signal_; }
 
 kernels::UpdateRecord Trainer::apply_update(Run& run, double loss) {
   kernels::UpdateRecord record{.loss = loss, .lr = run.optimizer->lr(), .scale = run.scaler ? run.scaler->scale() : 1};
@@ -155,7 +186,7 @@ void Trainer::count_update(Run& run, std::int64_t end) {
   ++state_.global_step;
   ++state_.updates_since_log;
   state_.samples_in_epoch = end;
-  const std::int64_t batches = (end + plan.batch_size - 1) / plan.batch_size;
+  const std::int64_t batches = (end + plan.samples_per_batch() - 1) / plan.samples_per_batch();
   state_.epoch = static_cast<double>(state_.epoch_index) +
                  static_cast<double>(batches) / static_cast<double>(plan.batches_per_epoch);
   count_seconds(run);
@@ -214,12 +245,15 @@ void Trainer::save(Run& run) {
   if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();
   state_.stateful_callbacks = callbacks_.states(control_);
   run.optimizer->flush();
-  save_checkpoint(folder, run.parts(), args.save_only_model && StopSignal::received() == 0);   // a stopped run goes on
+  if (is_world_process_zero()) {
+    save_checkpoint(folder, run.parts(), args.save_only_model && stop_signal() == 0);   // a stopped run goes on
+    std::erase(replaced_, folder);
+    remove_replaced();
+    rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0), state_.global_step,
+                       keeps_best_model(args) ? state_.best_global_step : std::nullopt);
+  }
+  ranks().barrier();   // it is there, for every rank
   run.unsaved = false;
-  std::erase(replaced_, folder);
-  remove_replaced();
-  rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0), state_.global_step,
-                     keeps_best_model(args) ? state_.best_global_step : std::nullopt);
   fire(&TrainerCallback::on_save);
 }
 

@@ -1,5 +1,9 @@
 #include "kernels/embedding.h"
 
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
 #include "kernels/base/families.h"
 #include "kernels/base/stream.h"
 #include "kernels/cpu/column_sum.h"
@@ -60,17 +64,40 @@ Status forward(const EmbeddingLayerNorm& p, Stream stream) {
   return {};
 }
 
-/// table[indices[t]] += dz[t] for the columns [begin, end), t ascending, but not for `skipped`.
+/// The tokens of each row of a table, ascending: first[row], and next[t] behind each; -1: no more.
+struct TokensOfRows {
+  const std::int64_t* indices;
+  std::int32_t* first;   ///< [rows]
+  std::int32_t* next;    ///< [tokens]
+
+  TokensOfRows(const std::int64_t* of, std::int64_t tokens, std::int64_t rows, std::int32_t* memory)
+      : indices(of), first(memory), next(memory + rows) {
+    std::fill(first, first + rows, -1);
+    for (std::int64_t t = tokens; t-- > 0;) {
+      next[t] = first[indices[t]];
+      first[indices[t]] = static_cast<std::int32_t>(t);
+    }
+  }
+  static std::int64_t numbers(std::int64_t tokens, std::int64_t rows) { return rows + tokens; }
+};
+
+/// table[row] += the sum of the row's tokens, for the columns [begin, end), at most kTaskColumns; not for `skipped`.
 template <class T>
-void accumulate(const EmbeddingLayerNormBackward& p, const T* dz, const std::int64_t* indices, std::int64_t skipped,
+void accumulate(const EmbeddingLayerNormBackward& p, const T* dz, const TokensOfRows& tokens, std::int64_t skipped,
                 void* gradient, std::int64_t begin, std::int64_t end) {
   if (gradient == nullptr) return;
-  auto* const table = static_cast<T*>(gradient);
+  alignas(64) T sum[kTaskColumns];
   for (std::int64_t t = 0; t < p.tokens; ++t) {
-    if (indices[t] == skipped) continue;
-    T* row = table + indices[t] * p.cols;
-    for_vectors<T>(begin, end, [&](std::int64_t c, auto lanes) {
-      store(row + c, load(row + c, lanes) + load(dz + t * p.cols + c, lanes), lanes);
+    const std::int64_t index = tokens.indices[t];
+    if (tokens.first[index] != t || index == skipped) continue;
+    std::memcpy(sum, dz + t * p.cols + begin, static_cast<std::size_t>(end - begin) * sizeof(T));
+    for (std::int64_t u = tokens.next[t]; u >= 0; u = tokens.next[u])
+      for_vectors<T>(0, end - begin, [&](std::int64_t c, auto lanes) {
+        store(sum + c, load(sum + c, lanes) + load(dz + u * p.cols + begin + c, lanes), lanes);
+      });
+    T* const row = static_cast<T*>(gradient) + index * p.cols + begin;
+    for_vectors<T>(0, end - begin, [&](std::int64_t c, auto lanes) {
+      store(row + c, load(row + c, lanes) + load(sum + c, lanes), lanes);
     });
   }
 }
@@ -106,8 +133,8 @@ void backward_block(const EmbeddingLayerNormBackward& p, const DropoutRows& drop
   });
 }
 
-/// Tasks of the tables' gradients are ranges of columns: every row's sum has one writer and ascends over the tokens,
-/// and the load is even however often a row occurs (all tokens share one or two rows of the type table).
+/// Tasks of the tables' gradients are ranges of columns: every row has one writer, and the load is even however often a
+/// row occurs (all tokens share one or two rows of the type table).
 template <class T>
 Status backward(const EmbeddingLayerNormBackward& p, Stream stream) {
   if (const Status status = check_indices(p); !status.ok()) return status;
@@ -120,10 +147,17 @@ Status backward(const EmbeddingLayerNormBackward& p, Stream stream) {
     add_column_blocks(stream, partial, blocks, p.cols, static_cast<T*>(p.dgamma));
     add_column_blocks(stream, partial + blocks * p.cols, blocks, p.cols, static_cast<T*>(p.dbeta));
   }
+  auto* numbers = reinterpret_cast<std::int32_t*>(partial + 2 * blocks * p.cols);
+  const auto tokens_of = [&](const std::int64_t* indices, std::int64_t rows) {
+    auto* const memory = std::exchange(numbers, numbers + TokensOfRows::numbers(p.tokens, rows));
+    return TokensOfRows(indices, p.tokens, rows, memory);
+  };
+  const TokensOfRows words = tokens_of(p.ids, p.vocab), types = tokens_of(p.type_ids, p.types),
+                     positions = tokens_of(p.position_ids, p.positions);
   parallel_ranges(stream, p.cols, kTaskColumns, [&](std::int64_t begin, std::int64_t end) {
-    accumulate(p, dz, p.ids, p.padding_idx, p.dword, begin, end);
-    accumulate(p, dz, p.type_ids, -1, p.dtype_table, begin, end);
-    accumulate(p, dz, p.position_ids, -1, p.dposition, begin, end);
+    accumulate(p, dz, words, p.padding_idx, p.dword, begin, end);
+    accumulate(p, dz, types, -1, p.dtype_table, begin, end);
+    accumulate(p, dz, positions, -1, p.dposition, begin, end);
   });
   return {};
 }
@@ -142,12 +176,15 @@ Status check_cpu(const P& p) {
 }
 
 std::size_t backward_workspace(const EmbeddingLayerNormBackward& p) {
-  return static_cast<std::size_t>((p.tokens + 2 * column_blocks(p.tokens)) * p.cols) * size_of(p.dtype);
+  std::int64_t numbers = 0;
+  for (const std::int64_t rows : {p.vocab, p.types, p.positions}) numbers += TokensOfRows::numbers(p.tokens, rows);
+  return static_cast<std::size_t>((p.tokens + 2 * column_blocks(p.tokens)) * p.cols) * size_of(p.dtype) +
+         static_cast<std::size_t>(numbers) * sizeof(std::int32_t);
 }
 
 constexpr Variant forward_variants[] = {{"fused_rows", "sum, normalisation and dropout while the row is in L1",
                                          "selected always", erased_run<EmbeddingLayerNorm, run_forward>}};
-constexpr Variant backward_variants[] = {{"column_ranges", "tables' gradients by column ranges, tokens ascending",
+constexpr Variant backward_variants[] = {{"column_ranges", "tables' gradients by column ranges, row by row",
                                           "selected always", erased_run<EmbeddingLayerNormBackward, run_backward>}};
 constexpr KernelEntry entries[] = {
     entry<EmbeddingLayerNorm, check_cpu<EmbeddingLayerNorm>>(forward_variants),

@@ -279,6 +279,13 @@ struct Tables {
   }
 };
 
+/// -0 changes nothing where it is added.
+template <class A, int width>
+__device__ __forceinline__ void set_to_none(A (&sum)[width]) {
+#pragma unroll
+  for (int w = 0; w < width; ++w) sum[w] = -A{0};
+}
+
 /// The warp of a row's first token t adds up all of them.
 template <class T, int width>
 __device__ __forceinline__ void add_row_of_token(const Table<T>& table, int number, std::int64_t tokens,
@@ -287,14 +294,18 @@ __device__ __forceinline__ void add_row_of_token(const Table<T>& table, int numb
   const std::int64_t place = table.index[t];   // the same for the whole warp
   check_index(number, place, table.size);
   if (table.gradient == nullptr || place == table.skipped || stands_before(table.index, t, place)) return;
-  Computed<T> sum[width] = {};
-  if (c < cols) load_vector<width>(table.gradient + place * cols + c, sum);
+  Computed<T> sum[width], held[width];
+  set_to_none(sum);
   add_equal_rows(table.index, t, tokens, place, dz + c, cols, c < cols, sum);
-  if (c < cols) store_vector<width>(table.gradient + place * cols + c, sum);
+  if (c >= cols) return;
+  load_vector<width>(table.gradient + place * cols + c, held);
+#pragma unroll
+  for (int w = 0; w < width; ++w) held[w] += sum[w];
+  store_vector<width>(table.gradient + place * cols + c, held);
 }
 
 /// Piece r * blocks + b of a table of few rows: the partial sum of row r over the tokens of column block b. Without any
-/// it is -0, which changes nothing where it is added.
+/// it is -0.
 template <class T, int width>
 __device__ __forceinline__ void sum_row_in_block(const Table<T>& table, int number, std::int64_t tokens,
                                                  std::int64_t cols, const Computed<T>* dz, std::int64_t piece,
@@ -306,8 +317,7 @@ __device__ __forceinline__ void sum_row_in_block(const Table<T>& table, int numb
     check_index(number, table.index[t], table.size);
   if (table.gradient == nullptr || r == table.skipped) return;
   Computed<T> sum[width];
-#pragma unroll
-  for (int w = 0; w < width; ++w) sum[w] = -Computed<T>{0};
+  set_to_none(sum);
   add_equal_rows(table.index, first, last, r, dz + c, cols, c < cols, sum);
   if (c < cols) store_vector<width>(table.partial + piece * cols + c, sum);
 }

@@ -58,7 +58,7 @@ struct Backward {
   explicit Backward(const Operands<T>& in)
       : dword(random_buffer<T>(kVocab * in.cols, 11)), dtype_table(random_buffer<T>(kTypes * in.cols, 12)),
         dposition(random_buffer<T>(kPositions * in.cols, 13)), dgamma(in.cols), dbeta(in.cols),
-        workspace((in.tokens + 2 * ((in.tokens + 63) / 64)) * in.cols) {}
+        workspace((in.tokens + 2 * ((in.tokens + 63) / 64)) * in.cols + kVocab + kTypes + kPositions + 3 * in.tokens) {}
 
   EmbeddingLayerNormBackward params(const Operands<T>& in, const Forward<T>& forward, Dropout16 dropout) {
     EmbeddingLayerNormBackward p{dtype_of<T>, in.tokens, in.cols, kVocab, kTypes, kPositions, kPadding, dropout, {}};
@@ -112,6 +112,30 @@ TYPED_TEST(EmbeddingTest, ForwardMatchesReference) {
         expect_same_bits(inference.y, actual.y, "y without z, mean and rstd");
       });
     }
+}
+
+// What a row holds is an earlier call's sum: both add up as two processes' gradients do.
+TYPED_TEST(EmbeddingTest, ARowAddsTheSumOfItsTokensToWhatItHolds) {
+  using T = TypeParam;
+  const DropoutSite site;
+  const Operands<T> in({200, 33});
+  for_each_cpu([&](const BackendModule& cpu) {
+    Forward<T> forward(in);
+    ASSERT_TRUE(run_ok(cpu, forward.params(in, site.dropout(0.1))));
+    Backward<T> fresh(in), held(in);
+    const Backward<T> before(in);
+    for (Buffer<T>* table : {&fresh.dword, &fresh.dtype_table, &fresh.dposition})
+      std::fill_n(table->data(), table->span().size(), T{0});
+    ASSERT_TRUE(run_ok(cpu, fresh.params(in, forward, site.dropout(0.1))));
+    ASSERT_TRUE(run_ok(cpu, held.params(in, forward, site.dropout(0.1))));
+    const auto expect_sums = [](const auto& old, const auto& sums, const auto& found) {
+      for (std::size_t i = 0; i < sums.span().size(); ++i)
+        ASSERT_EQ(found.span()[i], old.span()[i] + sums.span()[i]) << "element " << i;
+    };
+    expect_sums(before.dword, fresh.dword, held.dword);
+    expect_sums(before.dtype_table, fresh.dtype_table, held.dtype_table);
+    expect_sums(before.dposition, fresh.dposition, held.dposition);
+  });
 }
 
 TYPED_TEST(EmbeddingTest, BackwardMatchesReference) {

@@ -1,0 +1,214 @@
+// Ranks that train together give what one process gives.
+#include <csignal>
+#include <mutex>
+
+#include "core/process_group.h"
+#include "tests/core/expect_error.h"
+#include "tests/core/other_devices.h"
+#include "tests/train/trainer_fixture.h"
+
+namespace sinter::train {
+namespace {
+
+/// What a run ended with.
+struct Outcome {
+  std::vector<float> weights;
+  TrainerState state;
+  TrainOutput output;
+  Metrics evaluation;
+  std::vector<float> predictions;
+};
+
+std::vector<double> logged(const TrainerState& state, const std::string& key) {
+  std::vector<double> values;
+  for (const Json& entry : state.log_history)
+    if (entry.find(key) != nullptr) values.push_back(entry.get<double>(key));
+  return values;
+}
+
+class Ranks : public TrainerFixture {
+ protected:
+  /// 90 samples, 8 a rank: with 4 ranks the last of three updates has 26, which leave the last rank with 2; with 7 rows
+  /// in an evaluation's batch, 13 batches do not divide by 2 or 4 either.
+  TrainingArguments arguments_of(const std::string& name) const {
+    TrainingArguments args = arguments(name);
+    args.gradient_accumulation_steps = 1;
+    args.logging_steps = 1;
+    args.save_strategy = "no";
+    args.eval_strategy = "epoch";
+    args.per_device_eval_batch_size = 7;
+    return args;
+  }
+
+  Outcome run(const TrainingArguments& args, std::shared_ptr<ProcessGroup> group = nullptr,
+              const std::optional<std::string>& resume = std::nullopt,
+              std::vector<std::shared_ptr<TrainerCallback>> callbacks = {}, std::uint64_t seed = 7) const {
+    const Bert trained = model(0.1, seed);
+    Trainer::Parts all = parts(trained, args);
+    all.process_group = std::move(group);
+    all.callbacks = std::move(callbacks);
+    Trainer trainer(std::move(all));
+    Outcome outcome;
+    outcome.output = trainer.train(resume);
+    outcome.state = trainer.state();
+    outcome.weights = weights(*trained);
+    outcome.evaluation = trainer.evaluate();
+    outcome.predictions = trainer.predict(dataset()).predictions;
+    return outcome;
+  }
+
+  /// The same by `ranks` threads, each with a model of its own; `change` makes a rank's arguments its own.
+  std::vector<Outcome> run_ranks(int ranks, const TrainingArguments& args,
+                                 const std::optional<std::string>& resume = std::nullopt,
+                                 const std::function<void(int, TrainingArguments&)>& change = {}) const {
+    std::vector<Outcome> outcomes(static_cast<std::size_t>(ranks));
+    LocalSim::run(ranks, [&](ProcessGroup& group) {
+      TrainingArguments own = args;
+      if (change) change(group.rank(), own);
+      const std::shared_ptr<ProcessGroup> borrowed(&group, [](ProcessGroup*) {});
+      // All but rank 0 begin with other weights, which they must not keep.
+      outcomes[static_cast<std::size_t>(group.rank())] =
+          run(own, borrowed, resume, {}, 7 + static_cast<std::uint64_t>(group.rank()));
+    });
+    return outcomes;
+  }
+
+  static void expect_same_metrics(const Metrics& found, const Metrics& expected) {
+    for (const char* name : {"eval_loss", "eval_accuracy"}) EXPECT_EQ(found.at(name), expected.at(name)) << name;
+  }
+};
+
+// The order of the sums is the same, so not one bit differs.
+TEST_F(Ranks, EqualOneProcessThatAccumulatesTheirBatches) {
+  for (const int ranks : {2, 3, 4}) {
+    TrainingArguments args = arguments_of("one-" + std::to_string(ranks));
+    args.gradient_accumulation_steps = ranks;
+    const Outcome one = run(args);
+    args.gradient_accumulation_steps = 1;
+    args.output_dir = (folder_ / ("ranks-" + std::to_string(ranks))).string();
+    for (const Outcome& rank : run_ranks(ranks, args)) {
+      expect_same_bits(rank.weights, one.weights);
+      EXPECT_EQ(logged(rank.state, "loss"), logged(one.state, "loss"));
+      EXPECT_EQ(logged(rank.state, "eval_loss"), logged(one.state, "eval_loss"));
+      EXPECT_EQ(rank.state.global_step, one.state.global_step);
+      EXPECT_EQ(rank.state.num_input_tokens_seen, one.state.num_input_tokens_seen);
+      EXPECT_EQ(rank.state.epoch, one.state.epoch);
+      EXPECT_EQ(rank.output.training_loss, one.output.training_loss);
+      expect_same_metrics(rank.evaluation, one.evaluation);
+      expect_same_bits(rank.predictions, one.predictions);
+    }
+  }
+}
+
+// The same global batch in one piece adds up in another order.
+TEST_F(Ranks, FollowOneProcessWithTheSameGlobalBatch) {
+  TrainingArguments args = arguments_of("one");
+  args.per_device_train_batch_size = 16;
+  args.learning_rate = 1e-4;
+  const std::vector<double> one = logged(run(args).state, "loss");
+  for (const auto& [ranks, accumulation] : {std::pair{2, 1}, {4, 1}, {2, 2}}) {
+    args.per_device_train_batch_size = 16 / ranks / accumulation;
+    args.gradient_accumulation_steps = accumulation;
+    args.output_dir = (folder_ / (std::to_string(ranks) + "x" + std::to_string(accumulation))).string();
+    const std::vector<double> together = logged(run_ranks(ranks, args)[0].state, "loss");
+    ASSERT_EQ(together.size(), one.size());
+    for (std::size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(together[i], one[i], 1e-5) << ranks << " ranks, " << i;
+  }
+}
+
+TEST_F(Ranks, ACheckpointGoesOnWithAnotherNumberOfRanks) {
+  TrainingArguments args = arguments_of("whole");
+  args.per_device_train_batch_size = 4;
+  args.gradient_accumulation_steps = 4;
+  args.eval_strategy = "no";
+  const Outcome whole = run(args);
+  args.output_dir = (folder_ / "parts").string();
+  args.gradient_accumulation_steps = 2;
+  args.save_strategy = "steps";
+  args.save_steps = 4;
+  run_ranks(2, args);
+  for (const int ranks : {1, 4}) {
+    TrainingArguments rest = args;
+    rest.gradient_accumulation_steps = 4 / ranks;
+    rest.output_dir = (folder_ / ("rest-" + std::to_string(ranks))).string();
+    rest.save_strategy = "no";
+    const Outcome resumed = run_ranks(ranks, rest, args.output_dir + "/checkpoint-4")[0];
+    EXPECT_EQ(resumed.state.global_step, whole.state.global_step);
+    const std::vector<double> found = logged(resumed.state, "loss"), expected = logged(whole.state, "loss");
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5) << ranks << " ranks, " << i;
+  }
+}
+
+TEST_F(Ranks, FilesAreWrittenOnceAndByRankZero) {
+  TrainingArguments args = arguments_of("files");
+  args.save_strategy = "epoch";
+  args.load_best_model_at_end = true;
+  const std::vector<Outcome> outcomes = run_ranks(3, args);
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "files" / "checkpoint-4"));
+  for (const Outcome& rank : outcomes) {
+    expect_same_bits(rank.weights, outcomes[0].weights);   // the best ones
+    EXPECT_EQ(rank.state.best_model_checkpoint, outcomes[0].state.best_model_checkpoint);
+  }
+}
+
+// A signal to one of them ends all at the same step, with a checkpoint.
+TEST_F(Ranks, ASignalToOneStopsAllAtTheSameStep) {
+  TrainingArguments args = arguments_of("stopped");
+  args.eval_strategy = "no";
+  std::vector<TrainOutput> outputs(3);
+  LocalSim::run(3, [&](ProcessGroup& group) {
+    Trainer::Parts all = parts(model(), args);
+    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+    if (group.rank() == 1)
+      all.callbacks.push_back(std::make_shared<AtStepEnd>([](CallbackContext& context) {
+        if (context.state.global_step == 3) std::raise(SIGTERM);
+      }));
+    Trainer trainer(std::move(all));
+    outputs[static_cast<std::size_t>(group.rank())] = trainer.train();
+  });
+  for (const TrainOutput& output : outputs) {
+    EXPECT_EQ(output.stopped_by_signal, SIGTERM);
+    EXPECT_EQ(output.global_step, 4);   // they agree in the update behind
+  }
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "stopped" / "checkpoint-4"));
+}
+
+TEST_F(Ranks, WhatOneRankCannotDoEndsAll) {
+  TrainingArguments args = arguments_of("refused");
+  args.auto_find_batch_size = true;
+  testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::unsupported,
+                        "auto_find_batch_size is set, but 2 ranks train together");
+  args.auto_find_batch_size = false;
+  args.output_dir = (folder_ / "taken").string();
+  std::filesystem::create_directories(folder_ / "taken" / "results");
+  testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::usage, "is not empty");   // rank 0's sentence
+  args.dataloader_drop_last = true;
+  args.per_device_train_batch_size = 60;
+  testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::usage, "one batch of 60 on each rank");
+}
+
+// Each rank on an emulated device of its own, in f32 and in f16.
+TEST_F(Ranks, OnEmulatedDevicesFollowTheCpu) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args = arguments_of("cpu");
+  args.per_device_train_batch_size = 4;
+  args.max_steps = 6;
+  args.eval_strategy = "no";
+  const std::vector<double> cpu = logged(run_ranks(2, args)[0].state, "loss");
+  for (const bool fp16 : {false, true}) {
+    args.output_dir = (folder_ / (fp16 ? "f16" : "f32")).string();
+    const std::vector<Outcome> outcomes = run_ranks(2, args, std::nullopt, [&](int rank, TrainingArguments& own) {
+      own.use_cpu = false;
+      own.device = Device::simt(rank).str();
+      own.fp16 = fp16;
+    });
+    const std::vector<double> losses = logged(outcomes[0].state, "loss");
+    expect_same_bits(outcomes[1].weights, outcomes[0].weights);
+    ASSERT_EQ(losses.size(), cpu.size());
+    for (std::size_t i = 0; i < cpu.size(); ++i) EXPECT_NEAR(losses[i], cpu[i], fp16 ? 2e-3 : 1e-5) << i;
+  }
+}
+
+}  // namespace
+}  // namespace sinter::train
