@@ -14,6 +14,22 @@
 
 namespace sinter::train {
 namespace {
+struct Job;
+}
+
+struct MpiExchange {
+  MpiJob* job = nullptr;
+  int number = 0;
+};
+
+struct MpiJob {
+  Job* job = nullptr;
+  int rank = 0;
+  int waits = 0;
+  std::vector<std::unique_ptr<MpiExchange>> exchanges{};   // all that were begun: a group that is broken frees none
+};
+
+namespace {
 
 /// What the ranks share.
 struct Job {
@@ -22,6 +38,7 @@ struct Job {
   const int ranks;
   const std::string fails;
   std::mutex mutex;
+  std::vector<std::unique_ptr<MpiJob>> members{};
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::vector<MpiSend>> sent;   // by rank and number of its exchange
   std::map<std::pair<int, int>, std::vector<MpiReceive>> places;
@@ -38,32 +55,18 @@ struct Place {
 
 thread_local Place here;   // which rank this thread is: the table's start() has no argument for it
 
-}  // namespace
-
-struct MpiJob {
-  std::shared_ptr<Job> job;
-  int rank = 0;
-  int exchanges = 0;   // begun
-  int waits = 0;
-};
-
-struct MpiExchange {
-  MpiJob* job = nullptr;
-  int number = 0;
-};
-
-namespace {
-
 MpiAnswer answer(const Job& job, const char* function) {
   if (job.fails == function) return {"MPI_Test: the cable is cut"};
   return {""};
 }
 
 MpiAnswer start(std::size_t, MpiJob** job, int* rank, int* size) {
-  *job = new MpiJob{.job = here.job, .rank = here.rank};
+  Job& all = *here.job;
+  const std::lock_guard lock(all.mutex);
+  *job = all.members.emplace_back(new MpiJob{.job = &all, .rank = here.rank}).get();
   *rank = here.rank;
-  *size = here.job->ranks;
-  return answer(*here.job, "start");
+  *size = all.ranks;
+  return answer(all, "start");
 }
 
 /// The bytes of one rank to another, where both have begun the exchange; false where they do not fit together.
@@ -80,8 +83,8 @@ bool carry(Job& all, int number, int from, int to) {
 
 MpiAnswer begin_exchange(MpiJob* job, const MpiSend* send, const MpiReceive* receive, MpiExchange** exchange) {
   Job& all = *job->job;
-  const int number = job->exchanges++;
-  *exchange = new MpiExchange{.job = job, .number = number};
+  const int number = static_cast<int>(job->exchanges.size());
+  *exchange = job->exchanges.emplace_back(new MpiExchange{.job = job, .number = number}).get();
   const std::lock_guard lock(all.mutex);
   all.sent[{job->rank, number}] = {send, send + all.ranks};
   all.places[{job->rank, number}] = {receive, receive + all.ranks};
@@ -94,7 +97,6 @@ MpiAnswer begin_exchange(MpiJob* job, const MpiSend* send, const MpiReceive* rec
 }
 
 MpiAnswer wait(MpiExchange* exchange) {
-  const std::unique_ptr<MpiExchange> owner(exchange);
   Job& all = *exchange->job->job;
   const int rank = exchange->job->rank, number = exchange->number;
   ++exchange->job->waits;
@@ -144,10 +146,9 @@ MpiAnswer broadcast(MpiJob* job, void* data, std::size_t bytes, int root) {
 }
 
 MpiAnswer finish(MpiJob* job) {
-  const std::unique_ptr<MpiJob> owner(job);
   std::unique_lock lock(job->job->mutex);
   meet(job, nullptr, 0, lock);
-  if (job->waits != job->exchanges) return {"MPI_Test: nobody waited for an exchange"};
+  if (job->waits != static_cast<int>(job->exchanges.size())) return {"MPI_Test: nobody waited for an exchange"};
   return answer(*job->job, "finish");
 }
 
