@@ -26,7 +26,7 @@ TEST_P(MpiGroupOfThreads, Check) {
   const auto& [check, ranks] = GetParam();
   testing::run_threads(ranks, [&check = check] {
     // Pieces of a few elements: most tensors have several, and some elements fill a piece alone.
-    MpiGroup group(testing::threads_table(), {.piece_bytes = 100});
+    MpiGroup group(testing::threads_table(), {.piece_bytes = 400});
     check.run(group);
     group.finish();
   });

@@ -1,7 +1,10 @@
 #include "tests/train/mpi_threads.h"
 
+#include <gtest/gtest.h>
+
 #include <condition_variable>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,6 +14,22 @@
 
 namespace sinter::train {
 namespace {
+struct Job;
+}
+
+struct MpiExchange {
+  MpiJob* job = nullptr;
+  int number = 0;
+};
+
+struct MpiJob {
+  Job* job = nullptr;
+  int rank = 0;
+  int waits = 0;
+  std::vector<std::unique_ptr<MpiExchange>> exchanges{};   // all that were begun: a group that is broken frees none
+};
+
+namespace {
 
 /// What the ranks share.
 struct Job {
@@ -19,8 +38,10 @@ struct Job {
   const int ranks;
   const std::string fails;
   std::mutex mutex;
+  std::vector<std::unique_ptr<MpiJob>> members{};
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::vector<MpiSend>> sent;   // by rank and number of its exchange
+  std::map<std::pair<int, int>, std::vector<MpiReceive>> places;
   std::map<std::pair<int, int>, int> taken;                   // by how many others
   int arrived = 0;
   int meetings = 0;
@@ -34,63 +55,64 @@ struct Place {
 
 thread_local Place here;   // which rank this thread is: the table's start() has no argument for it
 
-}  // namespace
-
-struct MpiJob {
-  std::shared_ptr<Job> job;
-  int rank = 0;
-  int exchanges = 0;
-};
-
-struct MpiExchange {
-  MpiJob* job = nullptr;
-  int number = 0;
-  std::vector<MpiReceive> receives;
-};
-
-namespace {
-
 MpiAnswer answer(const Job& job, const char* function) {
   if (job.fails == function) return {"MPI_Test: the cable is cut"};
   return {""};
 }
 
 MpiAnswer start(std::size_t, MpiJob** job, int* rank, int* size) {
-  *job = new MpiJob{.job = here.job, .rank = here.rank};
+  Job& all = *here.job;
+  const std::lock_guard lock(all.mutex);
+  *job = all.members.emplace_back(new MpiJob{.job = &all, .rank = here.rank}).get();
   *rank = here.rank;
-  *size = here.job->ranks;
-  return answer(*here.job, "start");
+  *size = all.ranks;
+  return answer(all, "start");
+}
+
+/// The bytes of one rank to another, where both have begun the exchange; false where they do not fit together.
+bool carry(Job& all, int number, int from, int to) {
+  const auto sent = all.sent.find({from, number});
+  const auto places = all.places.find({to, number});
+  if (sent == all.sent.end() || places == all.places.end()) return true;
+  const MpiSend part = sent->second[static_cast<std::size_t>(to)];
+  const MpiReceive place = places->second[static_cast<std::size_t>(from)];
+  if (part.bytes != place.bytes || (from == to && part.bytes != 0)) return false;
+  if (part.bytes > 0) std::memcpy(place.data, part.data, part.bytes);
+  return true;
 }
 
 MpiAnswer begin_exchange(MpiJob* job, const MpiSend* send, const MpiReceive* receive, MpiExchange** exchange) {
   Job& all = *job->job;
-  *exchange = new MpiExchange{.job = job, .number = job->exchanges++, .receives = {receive, receive + all.ranks}};
+  const int number = static_cast<int>(job->exchanges.size());
+  *exchange = job->exchanges.emplace_back(new MpiExchange{.job = job, .number = number}).get();
   const std::lock_guard lock(all.mutex);
-  all.sent[{job->rank, (*exchange)->number}] = {send, send + all.ranks};
+  all.sent[{job->rank, number}] = {send, send + all.ranks};
+  all.places[{job->rank, number}] = {receive, receive + all.ranks};
+  for (int r = 0; number % 4 < 2 && r < all.ranks; ++r) {   // values and sums take turns
+    carry(all, number, r, job->rank);
+    carry(all, number, job->rank, r);
+  }
   all.changed.notify_all();
   return answer(all, "begin_exchange");
 }
 
 MpiAnswer wait(MpiExchange* exchange) {
-  const std::unique_ptr<MpiExchange> owner(exchange);
   Job& all = *exchange->job->job;
   const int rank = exchange->job->rank, number = exchange->number;
+  ++exchange->job->waits;
   bool all_fit = true;
   std::unique_lock lock(all.mutex);
   for (int r = 0; r < all.ranks; ++r) {
     const auto from = std::pair(r, number);
     all.changed.wait(lock, [&] { return all.sent.contains(from); });
-    const MpiSend part = all.sent[from][static_cast<std::size_t>(rank)];
-    const MpiReceive place = exchange->receives[static_cast<std::size_t>(r)];
-    const bool fit = part.bytes == place.bytes && (r != rank || part.bytes == 0);
-    all_fit = all_fit && fit;
-    if (fit && part.bytes > 0) std::memcpy(place.data, part.data, part.bytes);
+    all_fit = carry(all, number, r, rank) && all_fit;
     ++all.taken[from];
     all.changed.notify_all();
   }
   const auto own = std::pair(rank, number);
   all.changed.wait(lock, [&] { return all.taken[own] == all.ranks; });
   all.sent.erase(own);
+  all.places.erase(own);
   return all_fit ? answer(all, "wait") : MpiAnswer{"MPI_Test: what was sent is not as large as its place"};
 }
 
@@ -124,9 +146,9 @@ MpiAnswer broadcast(MpiJob* job, void* data, std::size_t bytes, int root) {
 }
 
 MpiAnswer finish(MpiJob* job) {
-  const std::unique_ptr<MpiJob> owner(job);
   std::unique_lock lock(job->job->mutex);
   meet(job, nullptr, 0, lock);
+  if (job->waits != static_cast<int>(job->exchanges.size())) return {"MPI_Test: nobody waited for an exchange"};
   return answer(*job->job, "finish");
 }
 
@@ -153,7 +175,11 @@ void run_threads(int ranks, const std::function<void()>& rank) {
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&rank, job, r] {
       here = {job, r};
-      rank();
+      try {
+        rank();
+      } catch (const std::exception& error) {
+        ADD_FAILURE() << "rank " << r << " threw: " << error.what();
+      }
     });
 }
 

@@ -34,9 +34,9 @@ struct MpiOptions {
 /// All processes of an MPI job, with the contract of ProcessGroup: bit for bit what LocalSim computes. A rank sends and
 /// receives 2 n (R - 1) / R elements in an all_reduce of n, and half of that in a reduce_scatter.
 ///
-/// One at a time in a process, and one in its life: MPI does not start twice. Calls come from one thread at a time. Every
-/// operation begins with a meeting of all ranks, in which their calls are compared; a refused call has touched nothing,
-/// and the group goes on.
+/// One in the life of a process: MPI does not start twice. Calls come from one thread at a time. Every operation begins
+/// with a meeting of all ranks, in which their calls are compared; a refused call has touched nothing, and the group
+/// goes on.
 ///
 /// Error(io) when MPI fails, with its words. The group is then broken: every later operation throws the same sentence,
 /// and the process should end, because MPI may still write the operands of the operation that failed.

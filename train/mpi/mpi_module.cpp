@@ -91,7 +91,8 @@ MpiAnswer open(MpiJob& job) {
     return answer("MPI_Init_thread", "this MPI was built without threads, and sinter calls it from several");
   result = answer("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
   if (!failed(result)) result = answer("MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &job.ranks));
-  if (!failed(result)) result = answer("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(job.ranks, MPI_ERRORS_RETURN));
+  if (!failed(result))
+    result = answer("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(job.ranks, MPI_ERRORS_RETURN));
   if (!failed(result)) result = answer("MPI_Comm_rank", MPI_Comm_rank(job.ranks, &job.rank));
   if (!failed(result)) result = answer("MPI_Comm_size", MPI_Comm_size(job.ranks, &job.size));
   return result;
