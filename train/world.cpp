@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 #include "core/error.h"
 #include "core/runtime/thread_pool.h"
@@ -14,12 +15,18 @@
 namespace sinter::train {
 namespace {
 
+/// More than ranks differ in when they learn that rank 0 was lost: the time between two heartbeats.
+constexpr std::chrono::seconds kTimeToSpeak{2};
+
 /// Ends this process when another rank has failed: it may hang in an operation that never returns. One of those that
-/// are left says why.
+/// are left says why. The others give it time, since the launcher ends all as soon as one has ended.
 void end_with(const RankFailure& failure, int rank) {
   if (failure.rank == rank) return;   // it says so itself, and ends
   const int speaker = failure.rank == 0 ? 1 : 0;
-  if (rank == speaker) std::fprintf(stderr, "sinter: %s; all other ranks end\n", failure.sentence().c_str());
+  if (rank == speaker)
+    std::fprintf(stderr, "sinter: %s; all other ranks end\n", failure.sentence().c_str());
+  else
+    std::this_thread::sleep_for(kTimeToSpeak);
   std::fflush(nullptr);
   _exit(1);
 }

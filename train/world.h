@@ -15,14 +15,14 @@
 namespace sinter::train {
 
 /// This process' place among them; a process that nobody launched with others is a world of one. When a rank dies,
-/// hangs with all its threads, or ends of an error, every other process ends within `timeout` with exit code 1, and one
-/// of them says on standard error which rank that was and in which step.
+/// hangs with all its threads, or ends of an error, every other process ends within `timeout` and 2 seconds with exit
+/// code 1, and one of them says on standard error which rank that was and in which step.
 class World {
  public:
   /// Waits until all ranks are here. On the CPU and on emulated devices they exchange gradients through MPI.
-  /// Error(unsupported) for several ranks on CUDA devices; Error(usage) where the
-  /// launcher gives no MPI, or MPI counts the ranks otherwise than the environment; Error(not_found) where MPI cannot be
-  /// used; Errors of Rendezvous and MpiGroup.
+  /// Error(unsupported) for several ranks on CUDA devices; Error(usage) where the launcher gives no MPI, or MPI counts
+  /// the ranks otherwise than the environment; Error(not_found) where MPI cannot be used; Errors of Rendezvous and
+  /// MpiGroup.
   World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout);
   /// Without end() before it the other ranks learn that this one was lost.
   ~World();
