@@ -91,6 +91,21 @@ TEST(CommandLine, SentencesAloneAreClassified) {
   EXPECT_FALSE(c.args.do_train || c.args.do_eval);
 }
 
+TEST(CommandLine, RanksAreStartedWithTheOtherOptions) {
+  EXPECT_EQ(parse({})->nproc, 0);
+  EXPECT_EQ(parse({})->ddp_timeout, 60);
+  EXPECT_EQ(parse({"--nproc=3", "--ddp_timeout", "5"})->nproc, 3);
+  std::vector<std::string> words = {"sst2", "--seed", "7", "--nproc", "3", "--fp16", "--nproc=4", "--nprocs", "x"};
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  EXPECT_EQ(without_option(static_cast<int>(argv.size()), argv.data(), "--nproc"),
+            (std::vector<std::string>{"sst2", "--seed", "7", "--fp16", "--nprocs", "x"}));
+  for (const char* number : {"-1", "5000"})
+    EXPECT_EQ(refusal({"--nproc", number}), "nproc is " + std::string(number) + ", it must lie between 1 and 1024");
+  EXPECT_EQ(refusal({"--ddp_timeout", "0"}), "ddp_timeout is 0, it must lie between 1 and 86400 seconds");
+  EXPECT_NE(refusal({"--sentence", "x", "--model_name_or_path", "m", "--nproc", "2"}), "accepted");
+}
+
 TEST(CommandLine, RefusesInOneSentence) {
   for (const testing::BadCommandLine& bad : testing::bad_command_lines()) {
     const std::string said = refusal(bad.words);
