@@ -112,7 +112,7 @@ void add_job_options(CLI::App& app, CommandLine& c) {
       .flag("--use_cpu,--no_cuda", a.use_cpu, "The same as --device cpu")
       .option("--num_threads", c.num_threads, "CPU threads, 0: all cores; never changes a result")
       .option("--nproc", c.nproc, "Train with this many processes, which mpirun starts")
-      .option("--ddp_timeout", c.ddp_timeout, "Seconds without a sign of life until a rank counts as lost")
+      .option("--ddp_timeout", c.ddp_timeout, "Seconds without a sign of life until a rank is lost")
       .option("--cpu_isa", c.cpu_isa, "avx2 or avx512; the best where not given")
       .flag("--disable_tqdm", a.disable_tqdm, "No progress bar");
 }
@@ -222,7 +222,8 @@ void check(const CommandLine& c) {
   if (!c.cpu_isa.empty() && c.cpu_isa != "avx2" && c.cpu_isa != "avx512")
     fail(ErrorCode::usage, "cpu_isa is \"", c.cpu_isa, "\", it must be avx2 or avx512");
   if (c.nproc < 0 || c.nproc > kMaxRanks)
-    fail(ErrorCode::usage, "nproc is ", c.nproc, ", it must lie between 1 and ", kMaxRanks);
+    fail(ErrorCode::usage, "nproc is ", c.nproc, ", it must lie between 1 and ", kMaxRanks,
+         ", or be 0 to start no process");
   if (c.ddp_timeout < 1 || c.ddp_timeout > kMaxTimeout)
     fail(ErrorCode::usage, "ddp_timeout is ", c.ddp_timeout, ", it must lie between 1 and ", kMaxTimeout, " seconds");
   if (c.num_threads < 0 || c.num_threads > kMaxThreads)

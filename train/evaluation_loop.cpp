@@ -152,6 +152,7 @@ PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std
   std::vector<double> losses(static_cast<std::size_t>(batches), -0.0);
   double losses_found = 0;
   for (std::int64_t round = 0; round < batches; round += ranks().size()) {
+    if (stops_evaluations_) agree_on_signal();
     if (stops_evaluations_ && stop_signal() != 0) throw Stopped{};
     ModelOutput mine;
     if (const std::int64_t batch = round + ranks().rank(); batch < batches) {

@@ -355,13 +355,15 @@ void silence() {
   set_log_sink([](const std::string&) {});
 }
 
-/// Starts the ranks of --nproc, and returns only where there are none to start.
-void start_ranks(const train::CommandLine& c, const train::LaunchEnvironment& environment, int argc, char** argv) {
+/// Runs the ranks of --nproc, and gives their exit code; nothing where there are none to start.
+std::optional<int> start_ranks(const train::CommandLine& c, const train::LaunchEnvironment& environment, int argc,
+                               char** argv) {
   if (environment.launcher.empty() && c.nproc > 1)
-    train::start_ranks(static_cast<int>(c.nproc), train::without_option(argc, argv, "--nproc"));
+    return train::start_ranks(static_cast<int>(c.nproc), train::without_option(argc, argv, "--nproc"));
   if (c.nproc > 0 && c.nproc != environment.world_size)
     fail(ErrorCode::usage, "nproc is ", c.nproc, ", but ", environment.launcher, " has started ",
          environment.world_size, " ranks; leave --nproc out");
+  return std::nullopt;
 }
 
 /// The job, whose other ranks learn it when this one ends of an error.
@@ -374,7 +376,7 @@ int run_in(train::World& world, const train::CommandLine& c) {
   } catch (const std::exception&) {
     if (world.size() == 1) throw;
     const Ending ending = ending_of_exception();
-    if (world.fail(ending.sentence)) say(("rank " + std::to_string(world.rank()) + ": " + ending.sentence).c_str());
+    if (const std::string sentence = world.fail(ending.sentence); !sentence.empty()) say(sentence.c_str());
     std::fflush(nullptr);
     _exit(ending.code);   // MPI's own end would wait for the others
   }
@@ -384,7 +386,7 @@ int run(int argc, char** argv) {
   const train::LaunchEnvironment environment = train::from_environment();
   const std::optional<train::CommandLine> c = train::parse_command_line(argc, argv);
   if (!c) return 0;
-  start_ranks(*c, environment, argc, argv);
+  if (const std::optional<int> code = start_ranks(*c, environment, argc, argv)) return *code;
   Runtime& runtime = Runtime::instance();
   const int threads = c->num_threads > 0 ? static_cast<int>(c->num_threads) : train::threads_of_rank(environment);
   if (threads != runtime.num_threads()) runtime.set_num_threads(threads);

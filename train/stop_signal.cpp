@@ -15,7 +15,7 @@ struct Handled {
   int signal;
   struct sigaction before = {};
 };
-Handled g_handled[] = {{SIGINT}, {SIGTERM}, {SIGHUP}};
+Handled g_handled[] = {{SIGINT}, {SIGTERM}, {SIGHUP}, {SIGUSR1}};
 
 /// What a handler may do: write() only. Nobody can be told that it failed.
 void say(std::string_view sentence) {

@@ -1,4 +1,5 @@
-// SIGINT, SIGTERM and SIGHUP end a run at the next step boundary, or in an evaluation, with a checkpoint.
+// SIGINT, SIGTERM, SIGHUP and SIGUSR1 (which mpirun hands on, and Slurm sends ahead of a time limit) end a run at the
+// next step boundary, or in an evaluation, with a checkpoint.
 #pragma once
 
 namespace sinter::train {

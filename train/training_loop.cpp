@@ -230,6 +230,10 @@ bool Trainer::resume(const Run& run) {
   const std::int64_t max_steps_before = state_.max_steps;
   // The cursor counts samples: another batch size goes on at the same one, in as many updates as the rest then takes.
   const bool replanned = state_.samples_per_update != run.plan.samples_per_update();
+  if (replanned)
+    log_info("an update has " + std::to_string(run.plan.samples_per_update()) + " samples (" +
+             std::to_string(run.plan.ranks) + (run.plan.ranks == 1 ? " rank" : " ranks") + "), and had " +
+             std::to_string(state_.samples_per_update) + " in the checkpoint's run");
   state_.max_steps = replanned ? replanned_max_steps(run.plan, args, state_) : run.plan.max_steps;
   if (args.ignore_data_skip) state_.samples_in_epoch = 0;
   if (state_.best_global_step) {  // the folder may have been moved since

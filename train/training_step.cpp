@@ -106,6 +106,11 @@ void Trainer::add_up(Run& run, Sums& sums) {
   if (!gradients.device().is_cpu()) gradients.copy_(on_host);
   const std::vector<double> added = ranks().all_reduce_sums(std::array{sums.loss, sums.samples, sums.tokens});
   sums = {.loss = added[0], .samples = added[1], .tokens = added[2]};
+  agree_on_signal();
+}
+
+void Trainer::agree_on_signal() {
+  if (ranks().size() == 1) return;
   const Tensor signal = Tensor::from(std::vector<std::int32_t>{StopSignal::received()}, {1});
   ranks().all_reduce(signal, ReduceKind::max);
   agreed_signal_ = signal.data<std::int32_t>()[0];

@@ -1,9 +1,13 @@
 #include "train/world.h"
 
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <thread>
@@ -18,27 +22,36 @@ namespace {
 /// More than ranks differ in when they learn that rank 0 was lost: the time between two heartbeats.
 constexpr std::chrono::seconds kTimeToSpeak{2};
 
-/// Ends this process when another rank has failed: it may hang in an operation that never returns. One of those that
-/// are left says why. The others give it time, since the launcher ends all as soon as one has ended.
+/// Ends this process when another rank has failed: it may hang in an operation that never returns. A rank that ends of
+/// an error says so itself; of one that was lost one of those that are left does. The launcher ends all ranks as soon
+/// as one has ended, and takes that one's exit code: so the others wait.
 void end_with(const RankFailure& failure, int rank) {
-  if (failure.rank == rank) return;   // it says so itself, and ends
+  if (failure.rank == rank) return;
+  std::signal(SIGTERM, SIG_IGN);   // the launcher's, which would be noted as a wish to stop
   const int speaker = failure.rank == 0 ? 1 : 0;
-  if (rank == speaker)
+  if (failure.was_lost && rank == speaker)
     std::fprintf(stderr, "sinter: %s; all other ranks end\n", failure.sentence().c_str());
-  else
-    std::this_thread::sleep_for(kTimeToSpeak);
   std::fflush(nullptr);
+  std::this_thread::sleep_for(kTimeToSpeak);
   _exit(1);
 }
 
-std::shared_ptr<ProcessGroup> connect(const LaunchEnvironment& environment) {
+/// Error where the ranks that were started cannot be connected, which is known without any other rank.
+const MpiTable& mpi_of(const LaunchEnvironment& environment, Device device) {
   const std::string started = environment.launcher + " started " + std::to_string(environment.world_size) + " ranks";
+  if (device.type() == DeviceType::cuda)
+    fail(ErrorCode::unsupported, started, ", but on several GPUs they would need NCCL, which sinter does not use yet; ",
+         "start one process, or pass --use_cpu");
   if (environment.launcher == "torchrun")
     fail(ErrorCode::usage, started, ", but ranks on the CPU exchange gradients through MPI; start them with mpirun ",
          "-np ", environment.world_size, ", or with --nproc ", environment.world_size);
   static const MpiLibrary mpi = load_mpi();
   if (mpi.table == nullptr) fail(ErrorCode::not_found, started, ", but MPI cannot be used: ", mpi.why_unusable);
-  auto group = std::make_shared<MpiGroup>(*mpi.table);
+  return *mpi.table;
+}
+
+std::shared_ptr<ProcessGroup> connect(const LaunchEnvironment& environment, const MpiTable& mpi) {
+  auto group = std::make_shared<MpiGroup>(mpi);
   if (group->rank() != environment.rank || group->size() != environment.world_size)
     fail(ErrorCode::usage, "the environment says rank ", environment.rank, " of ", environment.world_size,
          " and MPI says rank ", group->rank(), " of ", group->size(),
@@ -61,19 +74,22 @@ class StepReporter final : public TrainerCallback {
 World::World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout)
     : group_(std::make_shared<SelfGroup>()) {
   if (environment.world_size == 1) return;
-  if (device.type() == DeviceType::cuda)
-    sinter::fail(ErrorCode::unsupported, environment.launcher, " started ", environment.world_size,
-                " ranks, but on several GPUs they would need NCCL, which sinter does not use yet; start one process, "
-                "or pass --use_cpu");
+  const MpiTable& mpi = mpi_of(environment, device);
   rendezvous_ = std::make_unique<Rendezvous>(RendezvousOptions{
       .rank = environment.rank,
       .world_size = environment.world_size,
       .host = environment.master_address,
       .port = environment.rendezvous_port(),
       .job_id = environment.job_id,
+      .start_timeout = timeout,
       .lost_timeout = timeout,
       .on_failure = [rank = environment.rank](const RankFailure& failure) { end_with(failure, rank); }});
-  group_ = connect(environment);
+  try {
+    group_ = connect(environment, mpi);
+  } catch (const Error& error) {
+    rendezvous_->fail(error.what());
+    throw;
+  }
 }
 
 World::~World() = default;
@@ -82,11 +98,12 @@ std::shared_ptr<TrainerCallback> World::reporter() const {
   return rendezvous_ == nullptr ? nullptr : std::make_shared<StepReporter>(*rendezvous_);
 }
 
-bool World::fail(const std::string& reason) noexcept {
-  if (rendezvous_ == nullptr) return true;
+std::string World::fail(const std::string& reason) noexcept {
+  if (rendezvous_ == nullptr) return reason;
   rendezvous_->fail(reason);
   const std::optional<RankFailure> first = rendezvous_->failure();
-  return !first || first->rank == rank();
+  if (!first) return reason;
+  return first->rank == rank() ? first->sentence() : "";
 }
 
 void World::end() {
@@ -99,18 +116,51 @@ int threads_of_rank(const LaunchEnvironment& environment) {
   return bound ? mine : std::max(1, mine / std::max(1, environment.local_world_size));
 }
 
-void start_ranks(int ranks, const std::vector<std::string>& arguments) {
+namespace {
+
+volatile std::sig_atomic_t g_signal = 0;   // that came to the process that waits for mpirun
+volatile pid_t g_mpirun = 0;
+
+/// mpirun kills ranks two seconds after a Ctrl-C; SIGUSR1 it hands on, and they stop as they should.
+void hand_on(int number) {
+  g_signal = number;
+  kill(g_mpirun, SIGUSR1);
+}
+
+[[noreturn]] void become_mpirun(std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  setpgid(0, 0);   // the terminal's Ctrl-C goes to the waiting process alone
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (const int nothing = open("/dev/null", O_RDONLY); nothing >= 0) dup2(nothing, STDIN_FILENO);
+  execvp("mpirun", pointers.data());
+  std::fprintf(stderr,
+               "sst2: nproc is given, and mpirun, which starts that many ranks, cannot be run: %s; on Debian it is in "
+               "the package openmpi-bin\n",
+               std::strerror(errno));
+  _exit(2);
+}
+
+}  // namespace
+
+int start_ranks(int ranks, const std::vector<std::string>& arguments) {
   // Ranks are not bound to a core each: they share the machine's threads (threads_of_rank).
   std::vector<std::string> words = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none", "--oversubscribe"};
   if (geteuid() == 0) words.insert(words.end(), {"--allow-run-as-root"});   // who starts as root has asked for it
   words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
   std::fflush(nullptr);
-  execvp("mpirun", pointers.data());
-  sinter::fail(ErrorCode::not_found, "nproc is ", ranks, ", and mpirun, which starts that many ranks, cannot be run: ",
-              std::strerror(errno), "; on Debian it is in the package openmpi-bin");
+  const pid_t child = fork();
+  if (child < 0)
+    sinter::fail(ErrorCode::io, "nproc is ", ranks, ", and no process can be made: ", std::strerror(errno));
+  if (child == 0) become_mpirun(words);
+  g_mpirun = child;
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, hand_on);
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return code == 128 + SIGUSR1 && g_signal != 0 ? 128 + g_signal : code;
 }
 
 }  // namespace sinter::train

@@ -16,13 +16,13 @@ namespace sinter::train {
 
 /// This process' place among them; a process that nobody launched with others is a world of one. When a rank dies,
 /// hangs with all its threads, or ends of an error, every other process ends within `timeout` and 2 seconds with exit
-/// code 1, and one of them says on standard error which rank that was and in which step.
+/// code 1, and one line on standard error says which rank that was and in which step.
 class World {
  public:
-  /// Waits until all ranks are here. On the CPU and on emulated devices they exchange gradients through MPI.
-  /// Error(unsupported) for several ranks on CUDA devices; Error(usage) where the launcher gives no MPI, or MPI counts
-  /// the ranks otherwise than the environment; Error(not_found) where MPI cannot be used; Errors of Rendezvous and
-  /// MpiGroup.
+  /// Waits until all ranks are here, for at most `timeout`. On the CPU and on emulated devices they exchange gradients
+  /// through MPI. Error(unsupported) for several ranks on CUDA devices; Error(usage) where the launcher gives no MPI, or
+  /// MPI counts the ranks otherwise than the environment; Error(not_found) where MPI cannot be used; Errors of
+  /// Rendezvous and MpiGroup.
   World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout);
   /// Without end() before it the other ranks learn that this one was lost.
   ~World();
@@ -35,9 +35,9 @@ class World {
   /// Tells the other ranks which step this one is in.
   std::shared_ptr<TrainerCallback> reporter() const;
 
-  /// Before this process ends of an error: the others end too, with `reason`. False when another rank's failure came
-  /// first, which was or will be said there.
-  bool fail(const std::string& reason) noexcept;
+  /// Before this process ends of an error: the others end too. What this one has to say: `reason` with its rank and
+  /// step; "" when another rank's failure came first, which was or will be said there.
+  std::string fail(const std::string& reason) noexcept;
   /// At the end of a run that went well, on every rank; returns when all have come here.
   void end();
 
@@ -49,8 +49,8 @@ class World {
 /// CPU threads for this rank: the cores that the launcher bound it to; where it bound none, its share of the machine's.
 int threads_of_rank(const LaunchEnvironment& environment);
 
-/// Replaces this process by mpirun with `ranks` ranks of `arguments` (those of main(), without --nproc). Returns only
-/// by Error(not_found): there is no mpirun.
-[[noreturn]] void start_ranks(int ranks, const std::vector<std::string>& arguments);
+/// Starts mpirun with `ranks` ranks of `arguments` (those of main(), without --nproc), waits for it and gives its exit
+/// code; 2 after one sentence where there is no mpirun. A signal to this process stops the ranks at their next step.
+int start_ranks(int ranks, const std::vector<std::string>& arguments);
 
 }  // namespace sinter::train

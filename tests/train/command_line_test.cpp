@@ -101,7 +101,8 @@ TEST(CommandLine, RanksAreStartedWithTheOtherOptions) {
   EXPECT_EQ(without_option(static_cast<int>(argv.size()), argv.data(), "--nproc"),
             (std::vector<std::string>{"sst2", "--seed", "7", "--fp16", "--nprocs", "x"}));
   for (const char* number : {"-1", "5000"})
-    EXPECT_EQ(refusal({"--nproc", number}), "nproc is " + std::string(number) + ", it must lie between 1 and 1024");
+    EXPECT_EQ(refusal({"--nproc", number}), "nproc is " + std::string(number) +
+                                                ", it must lie between 1 and 1024, or be 0 to start no process");
   EXPECT_EQ(refusal({"--ddp_timeout", "0"}), "ddp_timeout is 0, it must lie between 1 and 86400 seconds");
   EXPECT_NE(refusal({"--sentence", "x", "--model_name_or_path", "m", "--nproc", "2"}), "accepted");
 }

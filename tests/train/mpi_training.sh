@@ -91,13 +91,24 @@ disturb signalled 1 kill -TERM
 says signalled.log "stopped by Terminated at step "
 ls -d signalled/checkpoint-* >/dev/null || fails "signalled: there is no checkpoint"
 
+# Ctrl-C to --nproc, whose mpirun would kill the ranks within two seconds.
+"$sst2" "${long[@]}" --nproc 2 --output_dir interrupted >interrupted.log 2>&1 &
+waiting=$!
+for _ in $(seq 100); do grep -qs "^{'loss'" interrupted.log && break; sleep 0.1; done
+# A process in the background ignores SIGINT; SIGHUP takes the same way.
+kill -HUP $waiting
+wait $waiting
+code=$?
+[ $code -eq 129 ] || fails "interrupted: exit code $code"
+ls -d interrupted/checkpoint-* >/dev/null || fails "interrupted: there is no checkpoint"
+
 # A rank whose memory ends says so, and the others end with it.
 "${mpi[@]}" -np 3 bash -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && ulimit -v $((1024 * 1024)); exec "$@"' - \
   "$sst2" "${long[@]/#2/4000}" --max_train_samples 8000 --output_dir memory >memory.log 2>&1
 code=$?
 [ $code -ne 0 ] || fails "memory: exit code 0"
-says memory.log "sst2: rank 1: "
-grep "rank 1: " memory.log | grep -qiE "memory|alloc" || fails "memory: it does not say what was missing"
+says memory.log "sst2: rank 1 (pid "
+grep "sst2: rank 1 (pid" memory.log | grep -qiE "memory|alloc" || fails "memory: it does not say what was missing"
 
 # --- Checkpoints ---
 
