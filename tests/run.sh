@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs the tests.
-#   bash tests/run.sh          the fast tier, 10 minutes or so with a cold build on 2 cores
-#   bash tests/run.sh --full   everything: also the race checker, sanitizers, the AVX2 machine, mutations, fuzzing and the
-#                              main job to its end
+#   bash tests/run.sh          the fast tier: 4 to 5 minutes on 2 cores, behind the build
+#   bash tests/run.sh --full   everything: also the race checker, sanitizers, the AVX2 machine, mutations, fuzzing and
+#                              the main job to its end
 # With --require-cuda a machine without the CUDA toolkit is a failure; else what needs it is skipped.
 # Ends with a line "N passed, N failed, N skipped"; every skipped test gives its reason above it.
 set -uo pipefail

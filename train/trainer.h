@@ -31,7 +31,7 @@ struct TrainOutput {
   double training_loss = 0;    ///< mean over updates of the mean loss of their samples, earlier sessions included
   /// train_runtime (s), train_samples_per_second, train_steps_per_second, train_loss, total_flos, epoch
   Metrics metrics;
-  int stopped_by_signal = 0;   ///< SIGINT, SIGTERM or SIGHUP, after a checkpoint was saved; 0: ran to the end
+  int stopped_by_signal = 0;   ///< SIGINT, SIGTERM, SIGHUP or SIGUSR1, after a checkpoint was saved; 0: ran to the end
 };
 
 /// What predict() returns: the outputs of a model for a whole data set in its order.
