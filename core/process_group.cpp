@@ -8,8 +8,10 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "core/collective_thread.h"
 #include "core/error.h"
 #include "core/reduce_ranks.h"
 
@@ -31,9 +33,9 @@ bool overlap(const Tensor& a, const Tensor& b) {
 
 void check_operand(const char* operation, const Tensor& tensor) {
   if (!tensor.defined()) fail(ErrorCode::usage, operation, " of an undefined tensor");
-  if (tensor.rank() != 1 || !tensor.is_contiguous() || !tensor.device().is_cpu())
+  if (tensor.rank() != 1 || !tensor.is_contiguous())
     fail(ErrorCode::usage, operation, " of ", tensor.is_contiguous() ? "a" : "a non-contiguous", " tensor ",
-         tensor.shape(), " on ", tensor.device().str(), "; it takes contiguous tensors of rank 1 on the CPU");
+         tensor.shape(), "; it takes contiguous tensors of rank 1");
 }
 
 void check_reducible(const char* operation, Dtype dtype) {
@@ -52,22 +54,70 @@ void check_shards(const char* operation, const Tensor& flat, const Tensor& shard
          " ranks need a shard of exactly 1/", ranks, " of them");
 }
 
+/// A tensor where the group reaches it: itself, or a copy that comes back when the operation has ended.
+class Operand {
+ public:
+  Operand(const Tensor& given, Device device)
+      : given_(given.detach()), there_(given.device() == device ? given_ : given_.to(device)) {}
+
+  const Tensor& there() const { return there_; }
+  void bring_back(const char* operation) const {
+    if (there_.device() == given_.device()) return given_.storage()->mark_written(operation);
+    Tensor given = given_;
+    given.copy_(there_);
+    given.storage()->mark_written(operation);
+  }
+
+ private:
+  Tensor given_, there_;
+};
+
+/// An all_reduce under way, with its operand.
+class AllReduce final : public Work {
+ public:
+  AllReduce(Operand operand, std::unique_ptr<Work> work) : operand_(std::move(operand)), work_(std::move(work)) {}
+
+  void wait() override {
+    if (work_ == nullptr) return;
+    std::exchange(work_, nullptr)->wait();
+    operand_.bring_back("all_reduce");
+  }
+
+ private:
+  Operand operand_;
+  std::unique_ptr<Work> work_;
+};
+
 }  // namespace
 
 // --- What a single rank can check ---------------------------------------------------------------------------------
 
+/// The call of an all_reduce of `flat`, which lies on device().
+ProcessGroup::Collective ProcessGroup::all_reduce_call(const Tensor& flat, ReduceKind kind) {
+  return {.operation = Operation::all_reduce,
+          .dtype = flat.dtype(),
+          .input = flat.data(),
+          .input_numel = flat.numel(),
+          .output = flat.data(),
+          .output_numel = flat.numel(),
+          .output_storage = flat.storage().get(),
+          .kind = kind};
+}
+
 void ProcessGroup::all_reduce(const Tensor& flat, ReduceKind kind) {
   check_operand("all_reduce", flat);
   check_reducible("all_reduce", flat.dtype());
-  run({.operation = Operation::all_reduce,
-       .dtype = flat.dtype(),
-       .input = flat.data(),
-       .input_numel = flat.numel(),
-       .output = flat.data(),
-       .output_numel = flat.numel(),
-       .output_storage = flat.storage().get(),
-       .kind = kind});
-  flat.storage()->mark_written("all_reduce");
+  const Operand operand(flat, device());
+  run_in_order(all_reduce_call(operand.there(), kind));
+  operand.bring_back("all_reduce");
+}
+
+std::unique_ptr<Work> ProcessGroup::all_reduce_async(const Tensor& flat, ReduceKind kind) {
+  check_operand("all_reduce_async", flat);
+  check_reducible("all_reduce_async", flat.dtype());
+  Operand operand(flat, device());
+  std::unique_ptr<Work> work = begin(all_reduce_call(operand.there(), kind));
+  return std::make_unique<AllReduce>(std::move(operand), std::move(work));
 }
 
 void ProcessGroup::reduce_scatter(const Tensor& flat, const Tensor& shard, ReduceKind kind) {
@@ -76,15 +126,16 @@ void ProcessGroup::reduce_scatter(const Tensor& flat, const Tensor& shard, Reduc
   if (overlap(flat, shard))
     fail(ErrorCode::usage, "reduce_scatter into a shard that lies in the tensor ", flat.shape(),
          " which is reduced; that must keep its values, so pass other memory");
-  run({.operation = Operation::reduce_scatter,
-       .dtype = flat.dtype(),
-       .input = flat.data(),
-       .input_numel = flat.numel(),
-       .output = shard.data(),
-       .output_numel = shard.numel(),
-       .output_storage = shard.storage().get(),
-       .kind = kind});
-  shard.storage()->mark_written("reduce_scatter");
+  const Operand input(flat, device()), output(shard, device());
+  run_in_order({.operation = Operation::reduce_scatter,
+                .dtype = flat.dtype(),
+                .input = input.there().data(),
+                .input_numel = flat.numel(),
+                .output = output.there().data(),
+                .output_numel = shard.numel(),
+                .output_storage = output.there().storage().get(),
+                .kind = kind});
+  output.bring_back("reduce_scatter");
 }
 
 void ProcessGroup::all_gather(const Tensor& shard, const Tensor& flat) {
@@ -92,42 +143,44 @@ void ProcessGroup::all_gather(const Tensor& shard, const Tensor& flat) {
   const std::byte* own = static_cast<const std::byte*>(flat.data()) + bytes_of(rank() * shard.numel(), flat.dtype());
   if (overlap(flat, shard) && shard.data() != own)
     fail(ErrorCode::usage, "all_gather from a shard that lies in the result, but is not the part of rank ", rank());
-  run({.operation = Operation::all_gather,
-       .dtype = flat.dtype(),
-       .input = shard.data(),
-       .input_numel = shard.numel(),
-       .output = flat.data(),
-       .output_numel = flat.numel(),
-       .output_storage = flat.storage().get()});
-  flat.storage()->mark_written("all_gather");
+  const Operand input(shard, device()), output(flat, device());
+  run_in_order({.operation = Operation::all_gather,
+                .dtype = flat.dtype(),
+                .input = input.there().data(),
+                .input_numel = shard.numel(),
+                .output = output.there().data(),
+                .output_numel = flat.numel(),
+                .output_storage = output.there().storage().get()});
+  output.bring_back("all_gather");
 }
 
 void ProcessGroup::broadcast(const Tensor& flat, int root) {
   check_operand("broadcast", flat);
   if (root < 0 || root >= size())
     fail(ErrorCode::usage, "broadcast from rank ", root, "; the ranks are 0 to ", size() - 1);
-  run({.operation = Operation::broadcast,
-       .dtype = flat.dtype(),
-       .input = flat.data(),
-       .input_numel = flat.numel(),
-       .output = flat.data(),
-       .output_numel = flat.numel(),
-       .output_storage = flat.storage().get(),
-       .root = root});
-  if (rank() != root) flat.storage()->mark_written("broadcast");
+  const Operand operand(flat, device());
+  run_in_order({.operation = Operation::broadcast,
+                .dtype = flat.dtype(),
+                .input = operand.there().data(),
+                .input_numel = flat.numel(),
+                .output = operand.there().data(),
+                .output_numel = flat.numel(),
+                .output_storage = operand.there().storage().get(),
+                .root = root});
+  if (rank() != root) operand.bring_back("broadcast");
 }
 
-void ProcessGroup::barrier() { run({}); }
+void ProcessGroup::barrier() { run_in_order({}); }
 
 std::vector<double> ProcessGroup::all_reduce_sums(std::span<const double> values) {
   std::vector<double> sums(values.begin(), values.end());
   const auto count = static_cast<std::int64_t>(sums.size());
-  run({.operation = Operation::all_reduce,
-       .dtype = Dtype::f64,
-       .input = sums.data(),
-       .input_numel = count,
-       .output = sums.data(),
-       .output_numel = count});
+  run_in_order({.operation = Operation::all_reduce,
+                .dtype = Dtype::f64,
+                .input = sums.data(),
+                .input_numel = count,
+                .output = sums.data(),
+                .output_numel = count});
   return sums;
 }
 
@@ -166,6 +219,21 @@ std::string ProcessGroup::left_early(int peer, int rank, const Collective& call)
   text << "rank " << peer << " returned while rank " << rank << " waits for it in " << name(call.operation) << " of "
        << call.input_numel << " elements; every rank must call the same operations";
   return text.str();
+}
+
+// --- Order --------------------------------------------------------------------------------------------------------
+
+ProcessGroup::ProcessGroup() = default;
+ProcessGroup::~ProcessGroup() = default;
+
+std::unique_ptr<Work> ProcessGroup::begin(const Collective& call) {
+  if (thread_ == nullptr) thread_ = std::make_unique<CollectiveThread>();
+  return thread_->begin([this, call] { run(call); });
+}
+
+void ProcessGroup::run_in_order(const Collective& call) {
+  if (thread_ != nullptr) thread_->wait_until_idle();
+  run(call);
 }
 
 // --- One rank -----------------------------------------------------------------------------------------------------

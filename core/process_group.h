@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "core/tensor.h"
 
 namespace sinter {
@@ -16,27 +18,46 @@ enum class ReduceKind : std::uint8_t {
   max,   ///< NaN wins over every number, so that a flag of one rank cannot get lost
 };
 
+class CollectiveThread;
+
+/// An operation that goes on while the caller computes. The group must outlive it.
+class Work {
+ public:
+  /// Waits as wait() does; what that would throw is lost.
+  virtual ~Work() = default;
+  /// Returns when the result is in place, and throws what the operation threw. Again does nothing. By the thread that
+  /// began the operation.
+  virtual void wait() = 0;
+};
+
 /// R ranks, numbered from 0. Every rank calls the same operations in the same order with matching sizes and dtypes; a
-/// mismatch is Error(usage) with the ranks, sizes and dtypes in it, on every rank.
+/// mismatch is Error(usage) with the ranks, sizes and dtypes in it, on every rank. One thread calls at a time.
 ///
-/// Every operation is synchronous: when it returns, the result is in place and the operands may be reused. (An
-/// asynchronous form would return a handle whose wait() gives that promise, with the operands untouched until then;
-/// the rule about the order of calls is the same, so callers of these forms need not change.)
+/// When an operation returns, the result is in place and the operands may be reused. Those named ..._async return at
+/// once and give that promise when Work::wait() has returned, with the operands untouched until then; operations are
+/// carried out in the order of their calls, whatever form these have.
 ///
-/// Tensors are contiguous, of rank 1 and in host memory, as a rule ranges of flat buffers (core/flat_parameters.h):
+/// Tensors are contiguous and of rank 1, as a rule ranges of flat buffers (core/flat_parameters.h):
 /// all_reduce(gradients.narrow(0, begin, length)) for one bucket. Empty ones are allowed, and take part like others.
+/// Those that lie elsewhere than on device() travel by a copy there, which is made when the operation is called.
 /// Reductions take f32, f64, i64 and i32; the others any dtype. Sums are added in ascending order of the ranks,
 /// ((x_0 + x_1) + x_2) + ..., in the tensor's dtype, with denormals flushed as in kernels: repeatable, and equal bit
 /// for bit to one process that accumulates the ranks' parts one after the other. Writes raise the storage's version.
 class ProcessGroup {
  public:
-  virtual ~ProcessGroup() = default;
+  ProcessGroup();
+  virtual ~ProcessGroup();
+  ProcessGroup(const ProcessGroup&) = delete;
+  ProcessGroup& operator=(const ProcessGroup&) = delete;
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
+  /// Whose memory the ranks exchange without a copy.
+  virtual Device device() const { return Device::cpu(); }
 
   /// Every element becomes the sum (or maximum) over the ranks.
   void all_reduce(const Tensor& flat, ReduceKind kind = ReduceKind::sum);
+  [[nodiscard]] std::unique_ptr<Work> all_reduce_async(const Tensor& flat, ReduceKind kind = ReduceKind::sum);
   /// The n elements of rank r's `shard` become elements [r n, (r + 1) n) of the reduced `flat` (size() n elements).
   /// `flat` keeps its values, so `shard` lies elsewhere.
   void reduce_scatter(const Tensor& flat, const Tensor& shard, ReduceKind kind = ReduceKind::sum);
@@ -77,8 +98,17 @@ class ProcessGroup {
   /// What `rank` throws as Error(usage) in `call` when `peer` has ended and will never call it.
   static std::string left_early(int peer, int rank, const Collective& call);
 
-  /// Carries it out, and returns when the result is in place.
+  /// Carries it out, and returns when the result is in place. Operands lie on device(), but host numbers (without an
+  /// output_storage) in host memory.
   virtual void run(const Collective& call) = 0;
+  /// Begins it behind all that was begun before. As it stands here, a thread of the group's own calls run().
+  virtual std::unique_ptr<Work> begin(const Collective& call);
+
+ private:
+  static Collective all_reduce_call(const Tensor& flat, ReduceKind kind);
+  void run_in_order(const Collective& call);
+
+  std::unique_ptr<CollectiveThread> thread_;   // made by the first begin()
 };
 
 /// The group of a process that trains alone: one rank, every operation is the identity.
