@@ -59,6 +59,9 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
     : optimizer_(optimizer), device_(optimizer.flat_.values().device()) {
   check_options(options);
   optimizer_.check_drained("a QueuedUpdate");
+  if (optimizer_.is_sharded())
+    fail(ErrorCode::unsupported, "QueuedUpdate: ranks share the optimizer's states out (shard_states), which it does "
+         "not know");
   optimizer_.flush();
   UpdateState begin;
   prepare_.record_count = options.record_count;

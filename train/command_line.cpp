@@ -112,6 +112,8 @@ void add_job_options(CLI::App& app, CommandLine& c) {
       .flag("--use_cpu,--no_cuda", a.use_cpu, "The same as --device cpu")
       .option("--num_threads", c.num_threads, "CPU threads, 0: all cores; never changes a result")
       .option("--nproc", c.nproc, "Train with this many processes, which mpirun starts")
+      .option("--ddp_bucket_cap_mb", a.ddp_bucket_cap_mb, "MiB of gradients that ranks add up at once; 0: all")
+      .option("--zero_stage", a.zero_stage, "1: ranks share the optimizer's states out; the same results")
       .option("--ddp_timeout", c.ddp_timeout, "Seconds without a sign of life until a rank is lost")
       .option("--cpu_isa", c.cpu_isa, "avx2 or avx512; the best where not given")
       .flag("--disable_tqdm", a.disable_tqdm, "No progress bar");

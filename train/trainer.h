@@ -150,7 +150,7 @@ class Trainer {
   void start(Run& run, const std::optional<std::filesystem::path>& checkpoint);
   /// Behind load_checkpoint: where the run goes on. True when a callback had stopped it.
   bool resume(const Run& run);
-  void share_weights(const Run& run) const;
+  void join_ranks(Run& run);
   void run_epoch(Run& run);
   void end_epoch(Run& run);
 

@@ -149,6 +149,7 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
   control_ = {};
   agreed_signal_ = 0;
   Run run(*this, make_optimizer());
+  if (parts_.args.zero_stage == 1 && ranks().size() > 1) run.optimizer->shard_states(parts_.process_group);
   run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size, ranks().size());
   start(run, checkpoint);
   const StopSignal stop;
@@ -184,7 +185,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     log_info("resuming from " + checkpoint->string() + ", at step " + std::to_string(state_.global_step));
     stopped = resume(run);
   }
-  share_weights(run);
+  join_ranks(run);
   run.gemm = TunedGemm::begin(args, checkpoint, state_);
   state_.num_train_epochs = run.plan.num_train_epochs;
   state_.train_batch_size = run.plan.batch_size;
@@ -215,14 +216,13 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
-/// All ranks begin with the weights of rank 0.
-void Trainer::share_weights(const Run& run) const {
+/// All ranks begin with the weights of rank 0, and add up their gradients.
+void Trainer::join_ranks(Run& run) {
   if (ranks().size() == 1) return;
-  const NoGradGuard no_grad;
-  Tensor weights = run.optimizer->parameters().values();
-  const Tensor on_host = weights.to(Device::cpu());
-  ranks().broadcast(on_host);
-  if (!weights.device().is_cpu()) weights.copy_(on_host);
+  FlatParameters& parameters = run.optimizer->parameters();
+  ranks().broadcast(parameters.values());
+  run.reducer = std::make_unique<GradientReducer>(parameters, parts_.model->named_parameters(), ranks(),
+                                                  parts_.args.ddp_bucket_cap_mb * (1 << 20));
 }
 
 bool Trainer::resume(const Run& run) {

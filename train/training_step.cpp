@@ -62,6 +62,8 @@ void Trainer::run_update(Run& run) {
     if (first < last) {
       const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(first, last), first - begin);
       const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
+      std::optional<GradientReducer::Overlap> overlap;
+      if (run.reducer && place.last) overlap.emplace(*run.reducer);
       if (run.runner)
         run.runner->run(batch, place);
       else
@@ -96,14 +98,12 @@ double Trainer::run_micro_step(Run& run, const data::CollatedBatch& batch, std::
 
 /// Loss and gradients are sums over the samples of an update divided by their number, so those of the ranks add up.
 void Trainer::add_up(Run& run, Sums& sums) {
-  if (ranks().size() == 1) return;
-  FlatParameters& parameters = run.optimizer->parameters();
-  parameters.settle_gradients();
-  Tensor gradients = parameters.gradients();
-  if (sums.samples == 0) gradients.fill_(-0.0);   // this rank had no sample, and adds not even the sign of a zero
-  const Tensor on_host = gradients.to(Device::cpu());
-  ranks().all_reduce(on_host);
-  if (!gradients.device().is_cpu()) gradients.copy_(on_host);
+  if (!run.reducer) return;
+  if (sums.samples == 0) {   // this rank had no sample, and adds not even the sign of a zero
+    run.optimizer->parameters().settle_gradients();
+    run.optimizer->parameters().gradients().fill_(-0.0);
+  }
+  run.reducer->finish();
   const std::vector<double> added = ranks().all_reduce_sums(std::array{sums.loss, sums.samples, sums.tokens});
   sums = {.loss = added[0], .samples = added[1], .tokens = added[2]};
   agree_on_signal();
@@ -250,8 +250,11 @@ void Trainer::save(Run& run) {
   if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();
   state_.stateful_callbacks = callbacks_.states(control_);
   run.optimizer->flush();
+  const bool only_model = args.save_only_model && stop_signal() == 0;   // a stopped run goes on
+  OptimizerStates states;
+  if (!only_model) states = run.optimizer->state_tensors();   // of all ranks
   if (is_world_process_zero()) {
-    save_checkpoint(folder, run.parts(), args.save_only_model && stop_signal() == 0);   // a stopped run goes on
+    save_checkpoint(folder, run.parts(), states, only_model);
     std::erase(replaced_, folder);
     remove_replaced();
     rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0), state_.global_step,

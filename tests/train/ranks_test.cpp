@@ -1,6 +1,7 @@
 // Ranks that train together give what one process gives.
 #include <csignal>
 #include <mutex>
+#include <optional>
 
 #include "core/process_group.h"
 #include "tests/core/expect_error.h"
@@ -137,6 +138,104 @@ TEST_F(Ranks, ACheckpointGoesOnWithAnotherNumberOfRanks) {
     const std::vector<double> found = logged(resumed.state, "loss"), expected = logged(whole.state, "loss");
     ASSERT_EQ(found.size(), expected.size());
     for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5) << ranks << " ranks, " << i;
+  }
+}
+
+// The optimizer's states are shared out: no bit of weights or files differs, and any number of ranks goes on.
+TEST_F(Ranks, ZeroStageOneGivesTheSameBits) {
+  for (const char* optim : {"adamw_torch", "sgd"}) {
+    TrainingArguments args = arguments_of(std::string("whole-") + optim);
+    args.optim = optim;
+    if (args.optim == "sgd") args.optim_args = "momentum=0.9";
+    args.save_strategy = "steps";
+    args.save_steps = 4;
+    const std::string whole_dir = args.output_dir;
+    const Outcome whole = run_ranks(3, args)[0];
+    args.zero_stage = 1;
+    args.output_dir = (folder_ / (std::string("shared-") + optim)).string();
+    for (const Outcome& rank : run_ranks(3, args)) {
+      expect_same_bits(rank.weights, whole.weights);
+      EXPECT_EQ(logged(rank.state, "loss"), logged(whole.state, "loss"));
+    }
+    for (const char* file : {"optimizer.safetensors", "model.safetensors"})
+      EXPECT_EQ(bytes(std::filesystem::path(args.output_dir) / "checkpoint-4" / file),
+                bytes(std::filesystem::path(whole_dir) / "checkpoint-4" / file));
+    const std::string checkpoint = args.output_dir + "/checkpoint-4";
+    args.save_strategy = "no";
+    args.output_dir = (folder_ / (std::string("resumed-") + optim)).string();
+    expect_same_bits(run_ranks(3, args, checkpoint)[2].weights, whole.weights);
+    args.per_device_train_batch_size = 4;   // 6 ranks instead of 3
+    args.output_dir = (folder_ / (std::string("more-") + optim)).string();
+    const std::vector<double> found = logged(run_ranks(6, args, checkpoint)[0].state, "loss");
+    const std::vector<double> expected = logged(whole.state, "loss");
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5) << optim << " " << i;
+  }
+}
+
+/// With feed-forward layers of more than 1 MiB, so that gradients have several buckets of that size.
+std::shared_ptr<nn::BertForSequenceClassification> wide_model(std::int64_t vocab_size) {
+  auto made = std::make_shared<nn::BertForSequenceClassification>(nn::BertConfig{.vocab_size = vocab_size,
+                                                                                 .hidden_size = 64,
+                                                                                 .num_hidden_layers = 2,
+                                                                                 .num_attention_heads = 2,
+                                                                                 .intermediate_size = 4096,
+                                                                                 .max_position_embeddings = 64});
+  nn::init_weights(*made, 0.05, 7);
+  return made;
+}
+
+/// Weights after two updates of a rank, and how many operations it had asked for when backward came to the word table
+/// in the second micro-batch of each.
+std::pair<std::vector<float>, std::vector<std::size_t>> train_wide(Trainer::Parts parts, ProcessGroup& group) {
+  const auto model = std::dynamic_pointer_cast<nn::BertForSequenceClassification>(parts.model);
+  parts.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+  std::vector<std::size_t> asked_before;
+  std::optional<CollectiveTrace> trace;
+  trace.emplace();
+  int backwards = 0;
+  model->bert.embeddings.word_embeddings.weight.register_hook([&](const Tensor&) {
+    if (++backwards % 2 == 0) asked_before.push_back(trace->operations().size());
+    trace.emplace();
+    return Tensor();
+  });
+  Trainer(std::move(parts)).train();
+  std::vector<float> weights;
+  for (const Parameter& p : model->named_parameters()) {
+    const std::vector<float> values = p.tensor.to(Device::cpu()).to_vector<float>();
+    weights.insert(weights.end(), values.begin(), values.end());
+  }
+  return {weights, asked_before};
+}
+
+TEST_F(Ranks, GradientsAreAddedUpWhileBackwardGoesOn) {
+  for (const Device device : {Device::cpu(), Device::simt()}) {
+    if (const std::string why = testing::why_not_on(device); !why.empty()) GTEST_SKIP() << why;
+    std::vector<std::vector<float>> weights;
+    for (const std::int64_t cap : {0, 1}) {
+      TrainingArguments args = arguments_of("cap-" + std::to_string(cap) + device.str());
+      args.per_device_train_batch_size = 1;
+      args.gradient_accumulation_steps = 2;
+      args.max_steps = 2;
+      args.eval_strategy = "no";
+      args.ddp_bucket_cap_mb = cap;
+      std::mutex mutex;
+      LocalSim::run(2, [&](ProcessGroup& group) {
+        TrainingArguments own = args;
+        own.use_cpu = device.is_cpu();
+        own.device = device.is_cpu() ? "" : Device::simt(group.rank()).str();
+        const auto [found, asked_before] = train_wide(parts(wide_model(tokenizer().vocab_size()), own), group);
+        const std::lock_guard lock(mutex);
+        weights.push_back(found);
+        ASSERT_EQ(asked_before.size(), 2u);
+        for (const std::size_t asked : asked_before)
+          if (cap == 0)
+            EXPECT_EQ(asked, 0u);
+          else
+            EXPECT_GE(asked, 2u) << device.str();
+      });
+    }
+    for (const std::vector<float>& others : weights) expect_same_bits(others, weights[0]);
   }
 }
 
