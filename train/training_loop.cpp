@@ -149,7 +149,12 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
   control_ = {};
   agreed_signal_ = 0;
   Run run(*this, make_optimizer());
-  if (parts_.args.zero_stage == 1 && ranks().size() > 1) run.optimizer->shard_states(parts_.process_group);
+  if (parts_.args.zero_stage == 1) {
+    if (ranks().size() > 1)
+      run.optimizer->shard_states(parts_.process_group);
+    else
+      log_info("zero_stage has no effect: one rank keeps all of the optimizer's states");
+  }
   run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size, ranks().size());
   start(run, checkpoint);
   const StopSignal stop;
