@@ -241,6 +241,11 @@ void FlatParameters::settle_gradient(const Segment& segment) {
     view(segment, gradients_).zero_();
 }
 
+void FlatParameters::add_nothing() {
+  settle_gradients();
+  gradients_.fill_(-0.0);
+}
+
 /// What came in f32 is rounded; then nothing stands there any more.
 void FlatParameters::settle_low_gradient(const Segment& segment, autograd::Meta& meta) {
   LowCopy& low = *meta.low;

@@ -100,6 +100,9 @@ class FlatParameters {
   /// Writes zeros where no gradient came since zero_grad, so that the flat gradient is defined everywhere.
   void settle_gradients();
   void settle_gradient(const Segment& segment);
+  /// Every gradient becomes -0, which adds nothing to any number, not even the sign of a zero: of a rank that has no
+  /// sample in an update of several.
+  void add_nothing();
   /// Which segments' gradients are old, and that being so again: what a replayed step leaves behind.
   std::vector<bool> stale_gradients() const;
   void set_stale_gradients(const std::vector<bool>& stale);

@@ -135,6 +135,11 @@ Tensor QueuedUpdate::loss_gradient() const {
   return Tensor::view_of(state_.storage(), offsetof(UpdateState, loss_gradient) / sizeof(float), {}, {}, Dtype::f32);
 }
 
+Tensor QueuedUpdate::loss() const {
+  static_assert(offsetof(UpdateState, loss) % sizeof(double) == 0);
+  return Tensor::view_of(state_.storage(), offsetof(UpdateState, loss) / sizeof(double), {1}, {1}, Dtype::f64);
+}
+
 void QueuedUpdate::add_loss(const Tensor& loss) {
   if (loss.numel() != 1 || !is_floating(loss.dtype()) || loss.device() != device_)
     fail(ErrorCode::usage, "QueuedUpdate::add_loss: the loss is ", name(loss.dtype()), " ", loss.shape(), " on ",

@@ -52,6 +52,7 @@ class GradientReducer {
   /// update.
   void finish();
 
+  ProcessGroup& ranks() const { return ranks_; }
   std::int64_t bucket_count() const { return static_cast<std::int64_t>(buckets_.size()); }
 
  private:

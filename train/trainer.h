@@ -185,11 +185,12 @@ class Trainer {
   kernels::UpdateRecord apply_update(Run& run, double loss);
   /// Every rank's gradients and sums become those of all ranks together; and a signal that came to one of them.
   void add_up(Run& run, Sums& sums);
+  void count_tokens(const Run& run, double tokens);
   /// Every rank calls it at the same point of a run.
   void agree_on_signal();
   /// Number of the signal that ends this run at the same step on every rank, or 0.
   int stop_signal() const;
-  /// Takes note of all updates that the device has done meanwhile; waits for it.
+  /// Takes note of all updates that the device has done meanwhile, and of a signal to any rank; waits for both.
   void settle(Run& run);
   /// Takes note of update number `step`. Error(diverged) where it ends the run.
   void account(Run& run, const kernels::UpdateRecord& record, std::int64_t step);

@@ -286,7 +286,7 @@ void Trainer::end_epoch(Run& run) {
 
 /// Why the host has to wait for every step on a CUDA device; "" where it need not.
 std::string Trainer::why_one_by_one(const Run& run) const {
-  if (ranks().size() > 1) return "the gradients of several ranks are added up on the host";
+  if (run.optimizer->is_sharded()) return "zero_stage is 1";
   if (parts_.compute_loss) return "compute_loss is given";
   if (parts_.optimizers.optimizer != nullptr) return "an optimizer is given";
   if (dynamic_cast<const optim::AdamW*>(run.optimizer.get()) == nullptr) return "optim is " + parts_.args.optim;
@@ -317,7 +317,8 @@ void Trainer::queue_steps(Run& run) {
       dynamic_cast<const nn::BertForSequenceClassification&>(*parts_.model), optimizer, *run.queued,
       StepRunner::Options{.seed = args.seed,
                           .label_smoothing = args.label_smoothing_factor,
-                          .cuda_graphs = args.cuda_graphs});
+                          .cuda_graphs = args.cuda_graphs,
+                          .reducer = run.reducer.get()});
 }
 
 /// Of the updates from here on that are not skipped, as far as the device may get before it is told more.

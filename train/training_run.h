@@ -53,6 +53,7 @@ struct Trainer::Run {
   std::unique_ptr<data::Sampler> sampler;
   std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
   double flos_per_token = 0;
+  double own_tokens = 0;                                  // that this rank has counted since the last settle()
   double seconds_before = 0;                              // of earlier sessions
   std::chrono::steady_clock::time_point begun;
   bool unsaved = false;                                   // the state has changed since the last checkpoint

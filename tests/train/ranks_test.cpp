@@ -27,6 +27,17 @@ std::vector<double> logged(const TrainerState& state, const std::string& key) {
   return values;
 }
 
+/// As AtStepEnd, but does not look inside steps.
+class OutsideSteps final : public TrainerCallback {
+ public:
+  explicit OutsideSteps(std::function<void(CallbackContext&)> call) : call_(std::move(call)) {}
+  bool looks_inside_steps() const override { return false; }
+  void on_step_end(CallbackContext& run) override { call_(run); }
+
+ private:
+  std::function<void(CallbackContext&)> call_;
+};
+
 class Ranks : public TrainerFixture {
  protected:
   /// 90 samples, 8 a rank: with 4 ranks the last of three updates has 26, which leave the last rank with 2; with 7 rows
@@ -190,6 +201,7 @@ std::shared_ptr<nn::BertForSequenceClassification> wide_model(std::int64_t vocab
 std::pair<std::vector<float>, std::vector<std::size_t>> train_wide(Trainer::Parts parts, ProcessGroup& group) {
   const auto model = std::dynamic_pointer_cast<nn::BertForSequenceClassification>(parts.model);
   parts.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+  if (!parts.args.use_cpu) model->to(Device::parse(parts.args.device));   // before the hook, which the move would lose
   std::vector<std::size_t> asked_before;
   std::optional<CollectiveTrace> trace;
   trace.emplace();
@@ -287,6 +299,67 @@ TEST_F(Ranks, WhatOneRankCannotDoEndsAll) {
   testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::usage, "one batch of 60 on each rank");
 }
 
+/// `args` on emulated devices, one for each rank.
+void on_emulated_devices(int rank, TrainingArguments& own) {
+  own.use_cpu = false;
+  own.device = Device::simt(rank).str();
+}
+
+// Captured steps, steps that are launched kernel by kernel, and one process that accumulates: the same bits.
+TEST_F(Ranks, CapturedStepsOfRanksEqualOneProcess) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args = arguments_of("one");
+  args.per_device_train_batch_size = 4;
+  args.gradient_accumulation_steps = 2;
+  args.logging_steps = 3;
+  args.max_steps = 14;   // into the second epoch: the last update of the first leaves rank 1 with nothing
+  args.num_train_epochs = 5;
+  args.eval_strategy = "no";
+  args.lr_scheduler_type = "constant";
+  TrainingArguments alone = args;
+  on_emulated_devices(0, alone);
+  const Outcome one = run(alone);
+  args.gradient_accumulation_steps = 1;
+  for (const bool captured : {true, false}) {
+    args.cuda_graphs = captured;
+    args.output_dir = (folder_ / (captured ? "captured" : "launched")).string();
+    for (const Outcome& rank : run_ranks(2, args, std::nullopt, on_emulated_devices)) {
+      expect_same_bits(rank.weights, one.weights);
+      EXPECT_EQ(logged(rank.state, "loss"), logged(one.state, "loss"));
+      EXPECT_EQ(logged(rank.state, "grad_norm"), logged(one.state, "grad_norm"));
+      EXPECT_EQ(rank.state.num_input_tokens_seen, one.state.num_input_tokens_seen);
+      EXPECT_EQ(rank.state.total_flos, one.state.total_flos);
+    }
+  }
+}
+
+// Ranks whose steps are queued on a device hear of a signal when they log, evaluate or save.
+TEST_F(Ranks, ASignalToOneStopsQueuedStepsTogether) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args = arguments_of("queued");
+  args.per_device_train_batch_size = 2;
+  args.eval_strategy = "no";
+  args.logging_steps = 4;
+  std::vector<TrainOutput> outputs(2);
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    TrainingArguments own = args;
+    on_emulated_devices(group.rank(), own);
+    Trainer::Parts all = parts(model(), own);
+    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+    if (group.rank() == 1)
+      all.callbacks.push_back(std::make_shared<OutsideSteps>([](CallbackContext& context) {
+        if (context.state.global_step == 5) std::raise(SIGTERM);
+      }));
+    Trainer trainer(std::move(all));
+    outputs[static_cast<std::size_t>(group.rank())] = trainer.train();
+  });
+  for (const TrainOutput& output : outputs) {
+    EXPECT_EQ(output.stopped_by_signal, SIGTERM);
+    EXPECT_EQ(output.global_step, 8);
+  }
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "queued" / "checkpoint-8"));
+}
+
 // Each rank on an emulated device of its own, in f32 and in f16.
 TEST_F(Ranks, OnEmulatedDevicesFollowTheCpu) {
   if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
@@ -298,8 +371,7 @@ TEST_F(Ranks, OnEmulatedDevicesFollowTheCpu) {
   for (const bool fp16 : {false, true}) {
     args.output_dir = (folder_ / (fp16 ? "f16" : "f32")).string();
     const std::vector<Outcome> outcomes = run_ranks(2, args, std::nullopt, [&](int rank, TrainingArguments& own) {
-      own.use_cpu = false;
-      own.device = Device::simt(rank).str();
+      on_emulated_devices(rank, own);
       own.fp16 = fp16;
     });
     const std::vector<double> losses = logged(outcomes[0].state, "loss");
