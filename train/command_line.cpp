@@ -103,7 +103,7 @@ void add_job_options(CLI::App& app, CommandLine& c) {
   Group(app, "Run")
       .option("--output_dir", a.output_dir, "Where all results go; the default is replaced")
       .flag("--overwrite_output_dir", a.overwrite_output_dir, "Accept an output_dir that is not empty")
-      .option("--resume_from_checkpoint", a.resume_from_checkpoint, "A checkpoint's folder, or true for the newest")
+      .option("--resume_from_checkpoint", a.resume_from_checkpoint, "A checkpoint's folder, true for the newest, auto for that if any")
       .flag("--ignore_data_skip", a.ignore_data_skip, "A resumed run begins its epoch's data anew")
       .option("--seed", a.seed, "Of dropout and of new parameters")
       .option("--data_seed", a.data_seed, "Of the order of the data; --seed where not given")
@@ -404,7 +404,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   }
   check_written_values(app);
   TrainingArguments& a = c.args;
-  for (const char* truth : {"true", "false"})
+  for (const char* truth : {"true", "false", "auto"})
     if (a.resume_from_checkpoint && lower_case(*a.resume_from_checkpoint) == truth) a.resume_from_checkpoint = truth;
   if (!a.do_train && !a.do_eval && !a.do_predict && !c.only_classifies()) {
     for (const char* name : {"--do_train", "--do_eval", "--do_predict"})

@@ -99,6 +99,7 @@ class Trainer {
   ~Trainer();
 
   /// Trains to the end. `resume_from_checkpoint`: a checkpoint folder; "true" for the newest valid one in output_dir;
+  /// "auto" for that one, or the beginning where there is none, as a launcher needs that starts a job again;
   /// "false" is none.
   TrainOutput train(const std::optional<std::string>& resume_from_checkpoint = std::nullopt);
 

@@ -73,9 +73,12 @@ bool holds_results(const std::filesystem::path& folder) {
 std::optional<std::filesystem::path> Trainer::find_checkpoint(
     const std::optional<std::string>& resume_from_checkpoint) const {
   if (!resume_from_checkpoint || *resume_from_checkpoint == "false") return std::nullopt;
-  if (*resume_from_checkpoint != "true") return *resume_from_checkpoint;
+  const bool must_be_there = *resume_from_checkpoint == "true";
+  if (!must_be_there && *resume_from_checkpoint != "auto") return *resume_from_checkpoint;
   std::optional<std::filesystem::path> found = newest_valid_checkpoint(parts_.args.output_dir);
-  if (!found) fail(ErrorCode::not_found, "No valid checkpoint found in output directory ", parts_.args.output_dir);
+  if (!found && must_be_there)
+    fail(ErrorCode::not_found, "No valid checkpoint found in output directory ", parts_.args.output_dir,
+         "; with auto in the place of true the run begins anew where there is none");
   return found;
 }
 

@@ -134,6 +134,23 @@ for stage in 0 1; do   # of the run that goes on; the checkpoint is of the other
   says resumed-$stage.log "checkpoint-5"
 done
 
+# One command for the first start and for every start after a failure: the result is that of a run without one.
+again=(--use_cpu --num_threads 1 --max_steps 300 --logging_steps 50 --per_device_train_batch_size 4 --eval_strategy no
+       --save_strategy steps --save_steps 50 --disable_tqdm --ddp_timeout 3 --resume_from_checkpoint auto)
+"${mpi[@]}" -np 3 "$sst2" "${again[@]}" --output_dir never-failed >never-failed.log 2>&1 || fails "3 ranks that do not fail"
+(
+  for _ in $(seq 300); do [ -e failed/checkpoint-100 ] && break; sleep 0.05; done
+  kill -KILL "$(cat pid-1-failed)"
+) &
+starts=0
+until [ $starts -eq 5 ] || { starts=$((starts + 1)); "${mpi[@]}" -np 3 bash -c \
+  'echo $$ >pid-$OMPI_COMM_WORLD_RANK-failed; exec "$@"' - "$sst2" "${again[@]}" --output_dir failed >failed-$starts.log 2>&1; }
+do true; done
+wait
+[ $starts -eq 2 ] || fails "a rank was killed once, and the job was started $starts times"
+says failed-2.log "resuming from failed/checkpoint-"
+expect "the weights of a job that was started again" cmp never-failed/model.safetensors failed/model.safetensors
+
 # --- What cannot be ---
 
 refused() {  # words, command ...
