@@ -19,7 +19,8 @@ GradientReducer::GradientReducer(FlatParameters& parameters, const ParameterList
   cut_buckets(forward_order, overlaps_ ? bucket_bytes : std::numeric_limits<std::int64_t>::max());
 }
 
-/// Cuts at segments' borders, so that the buckets cover the flat buffer with its gaps, and orders them.
+/// Cuts at segments' borders, so that the buckets cover the flat buffer with its gaps, and orders them. What backward
+/// completes last, at the end of a group, cannot be hidden behind it: there the buckets are small, and double.
 void GradientReducer::cut_buckets(const ParameterList& forward_order, std::int64_t bucket_bytes) {
   const std::vector<Segment>& segments = parameters_.segments();
   std::vector<std::int64_t> place(segments.size(), 0);
@@ -27,22 +28,21 @@ void GradientReducer::cut_buckets(const ParameterList& forward_order, std::int64
     if (const auto found = segment_of_.find(&forward_order[i].tensor.ensure_meta()); found != segment_of_.end())
       place[found->second] = static_cast<std::int64_t>(i);
   const auto size = static_cast<std::int64_t>(size_of(parameters_.gradients().dtype()));
-  int group = -1;
-  for (std::size_t i = 0; i < segments.size(); ++i) {
-    const std::int64_t end = segments[i].offset + segments[i].numel;
-    const bool fits = overlaps_ ? segments[i].group == group && (end - buckets_.back().begin) * size <= bucket_bytes
-                                : !buckets_.empty();
-    if (!fits) {
-      if (!buckets_.empty()) buckets_.back().end = segments[i].offset;
-      buckets_.push_back({.begin = segments[i].offset, .first = std::numeric_limits<std::int64_t>::max()});
+  std::int64_t end = parameters_.numel(), cap = 0;   // the end of a group has a gap, which counts for nothing
+  for (std::size_t i = segments.size(); i-- > 0; end = segments[i].offset) {
+    const Segment* const last = buckets_.empty() ? nullptr : &segments[buckets_.back().segments.front()];
+    const bool same_group = last != nullptr && last->group == segments[i].group;
+    const bool fits = same_group && (last->offset + last->numel - segments[i].offset) * size <= cap;
+    if (overlaps_ ? !fits : last == nullptr) {
+      cap = same_group ? std::min(2 * cap, bucket_bytes) : std::min(kLastBucketBytes, bucket_bytes);
+      buckets_.push_back({.end = end, .first = std::numeric_limits<std::int64_t>::max()});
     }
-    group = segments[i].group;
     Bucket& bucket = buckets_.back();
+    bucket.begin = segments[i].offset;
     bucket.segments.push_back(i);
     bucket.first = std::min(bucket.first, place[i]);
     ++bucket.missing;
   }
-  buckets_.back().end = parameters_.numel();
   std::stable_sort(buckets_.begin(), buckets_.end(),
                    [](const Bucket& a, const Bucket& b) { return a.first > b.first; });
   for (std::size_t b = 0; b < buckets_.size(); ++b)

@@ -27,6 +27,8 @@ class GradientReducer {
  public:
   /// torch's and HF's ddp_bucket_cap_mb.
   static constexpr std::int64_t kBucketBytes = std::int64_t{25} << 20;
+  /// Of the bucket that is sent last; the one before it has twice as many at most, and so on.
+  static constexpr std::int64_t kLastBucketBytes = std::int64_t{1} << 20;
 
   /// `forward_order`: the model's parameters in about the order in which forward reads them; those that are not in
   /// `parameters` do not matter. A bucket has at most `bucket_bytes`, or one segment; 0: nothing is sent before

@@ -23,7 +23,7 @@ RendezvousOptions checked(RendezvousOptions options) {
     fail(ErrorCode::usage, "rank ", options.rank, " of ", options.world_size, " is none");
   if (options.port < 1 || options.port > 65535)
     fail(ErrorCode::usage, "the port of the rendezvous is ", options.port, ", but ports go from 1 to 65535");
-  if (options.start_timeout.count() <= 0 || options.lost_timeout.count() <= 0)
+  if (options.start_timeout.count() <= 0 || options.lost_timeout.count() <= 0 || options.absent_timeout.count() <= 0)
     fail(ErrorCode::usage, "the timeouts of the rendezvous must be more than 0 s");
   return options;
 }
@@ -108,6 +108,8 @@ int Rendezvous::exchange_flag(int mine) {
 }
 
 void Rendezvous::report(std::int64_t step) { parts_->mailbox.set_step(step); }
+
+void Rendezvous::at_operation(bool waits) { parts_->mailbox.at_operation(waits); }
 
 void Rendezvous::fail(const std::string& reason) noexcept {
   try {

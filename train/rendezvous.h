@@ -39,6 +39,9 @@ struct RendezvousOptions {
   /// How long nothing may come from a rank until it counts as lost. Every rank sends something five times in that
   /// time, and once a second at least. Time that this process itself did not run does not count.
   std::chrono::milliseconds lost_timeout{60'000};
+  /// How long others may wait in an operation (at_operation()) until a rank counts as lost that does not come there,
+  /// though its rendezvous lives: it may be writing a checkpoint, or hang.
+  std::chrono::milliseconds absent_timeout{600'000};
   /// Called once, in the rendezvous' own thread, when a failure is known here and, on rank 0, the others were told;
   /// before a start too. It may end the process, as a rank must that hangs in a collective operation; it must not
   /// destroy the Rendezvous.
@@ -50,7 +53,7 @@ struct RendezvousOptions {
 /// the same order.
 ///
 /// The first failure of any rank counts, for ever and on all ranks: every call that waits throws it as Error(io) with
-/// its sentence. A rank whose thread still runs counts as alive, whatever its other threads hang in.
+/// its sentence.
 ///
 /// Nothing that comes over the network is trusted, but nothing is encrypted either: whoever reaches the port and knows
 /// the job id can end the job.
@@ -73,6 +76,9 @@ class Rendezvous {
 
   /// The step that this rank is in, for messages. Cheap: it travels with the next heartbeat or flag.
   void report(std::int64_t step);
+  /// This rank has come to the next operation of all ranks, in which it waits for the others; and has left it again.
+  /// Every rank counts the same operations. Cheap, as report().
+  void at_operation(bool waits);
   /// This rank ends of an error: the others get `reason`. Returns when they were told, within 5 s in any case; does
   /// nothing when a failure is known already, or after goodbye().
   void fail(const std::string& reason) noexcept;

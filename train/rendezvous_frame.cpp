@@ -114,6 +114,10 @@ Refusal Refusal::read(const Frame& frame) {
   return refusal;
 }
 
+Frame heartbeat_frame(std::int64_t step, std::int64_t arrivals, std::int64_t departures) {
+  return FrameWriter(FrameKind::heartbeat).number(step).number(arrivals).number(departures).take();
+}
+
 Frame failure_frame(const RankFailure& failure) {
   return FrameWriter(FrameKind::failure)
       .number(failure.rank)

@@ -19,14 +19,14 @@
 namespace sinter::train {
 
 /// The first number of a hello; another version is refused.
-inline constexpr std::uint32_t kRendezvousVersion = 1;
+inline constexpr std::uint32_t kRendezvousVersion = 2;
 
 enum class FrameKind : std::uint32_t {
   hello,         ///< Hello, the first frame of every rank
   welcome,       ///< of rank 0: Hello, who it is
   refusal,       ///< Refusal
   start,         ///< of rank 0: all ranks are here
-  heartbeat,     ///< step
+  heartbeat,     ///< step, arrivals and departures of the sender
   broadcast,     ///< bytes
   flag,          ///< step, value
   flag_result,   ///< value, step of rank 0
@@ -94,6 +94,7 @@ struct Refusal {
   static Refusal read(const Frame& frame);
 };
 
+Frame heartbeat_frame(std::int64_t step, std::int64_t arrivals, std::int64_t departures);
 Frame failure_frame(const RankFailure& failure);
 RankFailure read_failure(const Frame& frame);
 

@@ -45,8 +45,9 @@ void RendezvousHub::run() {
     hear_ranks(elapsed);
     for (const Frame& frame : mailbox_.take_posted()) handle(0, frame);
     start_when_complete();
+    miss_ranks(elapsed);
     if (clock_.beats()) {
-      const Frame beat = FrameWriter(FrameKind::heartbeat).number(mailbox_.step()).take();
+      const Frame beat = heartbeat_frame(mailbox_.step(), mailbox_.arrivals(), mailbox_.departures());
       for (const auto& rank : ranks_)
         if (rank) rank->connection.send(beat);
     }
@@ -205,6 +206,8 @@ void RendezvousHub::handle(int r, const Frame& frame) {
   FrameReader reader(frame);
   if (frame.kind == FrameKind::heartbeat) {
     rank.step = reader.number();
+    const std::int64_t arrivals = reader.number();
+    note_operations(r, arrivals, reader.number());
   } else if (frame.kind == FrameKind::fail) {
     rank.step = reader.number();
     say_last(failure_frame({r, rank.hello.pid, rank.hello.host, rank.step, false, reader.text()}));
@@ -225,6 +228,36 @@ void RendezvousHub::handle(int r, const Frame& frame) {
   } else {
     fail(ErrorCode::bad_input, "a frame of kind ", static_cast<std::uint32_t>(frame.kind), " is out of place");
   }
+}
+
+void RendezvousHub::note_operations(int r, std::int64_t arrivals, std::int64_t departures) {
+  Rank& rank = *ranks_[static_cast<std::size_t>(r)];
+  if (arrivals != rank.arrivals || departures != rank.departures) rank.standstill = {};
+  rank.arrivals = arrivals;
+  rank.departures = departures;
+}
+
+/// Of ranks that wait in an operation and ranks that have not come there, all for too long, the first of these is lost.
+void RendezvousHub::miss_ranks(std::chrono::nanoseconds elapsed) {
+  if (!has_started_ || last_word_) return;
+  ranks_.front()->step = mailbox_.step();
+  note_operations(0, mailbox_.arrivals(), mailbox_.departures());
+  const auto first = [&](auto&& is_one) {
+    const auto found = std::find_if(ranks_.begin(), ranks_.end(), [&](const auto& rank) {
+      return rank->standstill > options_.absent_timeout && is_one(*rank);
+    });
+    return found == ranks_.end() ? -1 : static_cast<int>(found - ranks_.begin());
+  };
+  for (const auto& rank : ranks_) rank->standstill += elapsed;
+  const int waiting = first([](const Rank& rank) { return rank.arrivals > rank.departures; });
+  if (waiting < 0) return;
+  const std::int64_t arrivals = ranks_[static_cast<std::size_t>(waiting)]->arrivals;
+  const int absent = first([&](const Rank& rank) {
+    return rank.arrivals < arrivals && rank.arrivals == rank.departures && !rank.said_goodbye;
+  });
+  if (absent >= 0)
+    lose(absent, "rank " + std::to_string(waiting) + " has waited for it in an operation for " +
+                     in_seconds(options_.absent_timeout) + ", and it does not come there");
 }
 
 void RendezvousHub::collect_flags() {

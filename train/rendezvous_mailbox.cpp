@@ -34,6 +34,8 @@ void RendezvousMailbox::post(Frame frame) {
   wake();
 }
 
+void RendezvousMailbox::at_operation(bool waits) { ++(waits ? arrivals_ : departures_); }
+
 void RendezvousMailbox::stop() {
   {
     const std::lock_guard lock(mutex_);

@@ -35,6 +35,10 @@ class RendezvousMailbox {
   std::optional<RankFailure> failure() const;
   void set_step(std::int64_t step) { step_ = step; }
   std::int64_t step() const { return step_; }
+  void at_operation(bool waits);
+  /// Operations that this rank has come to, and those that it has left.
+  std::int64_t arrivals() const { return arrivals_; }
+  std::int64_t departures() const { return departures_; }
   void stop();
 
   /// The side of the rendezvous' thread.
@@ -52,7 +56,7 @@ class RendezvousMailbox {
 
   const std::function<void(const RankFailure&)> on_failure_;
   Socket wake_;   // an eventfd
-  std::atomic<std::int64_t> step_ = -1;
+  std::atomic<std::int64_t> step_ = -1, arrivals_ = 0, departures_ = 0;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Frame> posted_;

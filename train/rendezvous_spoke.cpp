@@ -75,7 +75,7 @@ void RendezvousSpoke::run() {
     mailbox_.clear_wake();
     hear();
     for (const Frame& frame : mailbox_.take_posted()) connection_.send(frame);
-    if (clock_.beats()) connection_.send(FrameWriter(FrameKind::heartbeat).number(mailbox_.step()).take());
+    if (clock_.beats()) connection_.send(heartbeat_frame(mailbox_.step(), mailbox_.arrivals(), mailbox_.departures()));
   }
 }
 

@@ -22,11 +22,14 @@ namespace {
 /// More than ranks differ in when they learn that rank 0 was lost: the time between two heartbeats.
 constexpr std::chrono::seconds kTimeToSpeak{2};
 
+/// A rank that lives and yet does not come to an operation may be writing a large checkpoint to a slow disk.
+constexpr int kAbsentFactor = 10;
+
 /// Ends this process when another rank has failed: it may hang in an operation that never returns. A rank that ends of
-/// an error says so itself; of one that was lost one of those that are left does. The launcher ends all ranks as soon
-/// as one has ended, and takes that one's exit code: so the others wait.
+/// an error says so itself; of one that was lost one of those that are left does, and should it live yet, it ends too.
+/// The launcher ends all ranks as soon as one has ended, and takes that one's exit code: so the others wait.
 void end_with(const RankFailure& failure, int rank) {
-  if (failure.rank == rank) return;
+  if (failure.rank == rank && !failure.was_lost) return;
   std::signal(SIGTERM, SIG_IGN);   // the launcher's, which would be noted as a wish to stop
   const int speaker = failure.rank == 0 ? 1 : 0;
   if (failure.was_lost && rank == speaker)
@@ -50,8 +53,10 @@ const MpiTable& mpi_of(const LaunchEnvironment& environment, Device device) {
   return *mpi.table;
 }
 
-std::shared_ptr<ProcessGroup> connect(const LaunchEnvironment& environment, const MpiTable& mpi) {
-  auto group = std::make_shared<MpiGroup>(mpi);
+std::shared_ptr<ProcessGroup> connect(const LaunchEnvironment& environment, const MpiTable& mpi,
+                                      Rendezvous& rendezvous) {
+  auto group = std::make_shared<MpiGroup>(
+      mpi, MpiOptions{.at_operation = [&rendezvous](bool waits) { rendezvous.at_operation(waits); }});
   if (group->rank() != environment.rank || group->size() != environment.world_size)
     fail(ErrorCode::usage, "the environment says rank ", environment.rank, " of ", environment.world_size,
          " and MPI says rank ", group->rank(), " of ", group->size(),
@@ -83,9 +88,10 @@ World::World(const LaunchEnvironment& environment, Device device, std::chrono::s
       .job_id = environment.job_id,
       .start_timeout = timeout,
       .lost_timeout = timeout,
+      .absent_timeout = kAbsentFactor * timeout,
       .on_failure = [rank = environment.rank](const RankFailure& failure) { end_with(failure, rank); }});
   try {
-    group_ = connect(environment, mpi);
+    group_ = connect(environment, mpi, *rendezvous_);
   } catch (const Error& error) {
     rendezvous_->fail(error.what());
     throw;

@@ -16,7 +16,8 @@ namespace sinter::train {
 
 /// This process' place among them; a process that nobody launched with others is a world of one. When a rank dies,
 /// hangs with all its threads, or ends of an error, every other process ends within `timeout` and 2 seconds with exit
-/// code 1, and one line on standard error says which rank that was and in which step.
+/// code 1, and one line on standard error says which rank that was and in which step. Where a rank lives but does not
+/// come to an operation in which others wait, that takes ten times `timeout`.
 class World {
  public:
   /// Waits until all ranks are here, for at most `timeout`. On the CPU and on emulated devices they exchange gradients
@@ -42,8 +43,8 @@ class World {
   void end();
 
  private:
+  std::unique_ptr<Rendezvous> rendezvous_;   // null in a world of one; behind it the group, which tells it things
   std::shared_ptr<ProcessGroup> group_;
-  std::unique_ptr<Rendezvous> rendezvous_;   // null in a world of one
 };
 
 /// CPU threads for this rank: the cores that the launcher bound it to; where it bound none, its share of the machine's.

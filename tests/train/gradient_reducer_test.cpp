@@ -170,7 +170,7 @@ TEST(GradientReducer, AGradientThatWasSentTooEarlyIsAnError) {
   const auto run = [](std::int64_t bucket_bytes) {
     LocalSim::run(2, [&](ProcessGroup& group) {
       Chain mine;
-      GradientReducer reducer(mine.flat, {mine.parameters[0]}, group, bucket_bytes);
+      GradientReducer reducer(mine.flat, mine.parameters, group, bucket_bytes);
       const auto layer = [&](Inputs in) { return matmul(in[0], mine.layers[3]); };
       Tensor x = Tensor::ones({2, Chain::kWidth});
       x.set_requires_grad(true);

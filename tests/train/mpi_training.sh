@@ -63,12 +63,27 @@ ends() {  # process id
 
 long=(--use_cpu --num_threads 1 --max_steps 100000 --logging_steps 1 --per_device_train_batch_size 2 --eval_strategy no
       --save_strategy no --disable_tqdm)
+# Stops one thread, the one with the number of the process, and lets the others run.
+stop_main_thread() {  # process id
+  timeout 60 python3 - "$1" <<'END' &
+import ctypes, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+SEIZE, INTERRUPT = 0x4206, 0x4207
+pid = int(sys.argv[1])
+if libc.ptrace(SEIZE, pid, 0, 0) or libc.ptrace(INTERRUPT, pid, 0, 0):
+    sys.exit(f"ptrace: error {ctypes.get_errno()}")
+time.sleep(60)   # a thread goes on when the one that stopped it ends
+END
+  stopper=$!
+}
+
 # Runs three ranks, and does something to number `rank` when they train.
 disturb() {  # name, rank, command with the process id behind it ...
   local name=$1 rank=$2 started=$SECONDS pid
   shift 2
   "${mpi[@]}" -np 3 bash -c 'echo $$ >pid-$OMPI_COMM_WORLD_RANK-$0; exec "$@"' "$name" \
-    "$sst2" "${long[@]}" --ddp_timeout 3 --output_dir "$name" >"$name.log" 2>&1 &
+    "$sst2" "${long[@]}" --ddp_timeout "${timeout:-3}" --output_dir "$name" >"$name.log" 2>&1 &
   local job=$!
   while ! grep -qs "^{'loss'" "$name.log" && kill -0 $job 2>/dev/null && [ $((SECONDS - started)) -lt 60 ]; do sleep 0.1; done
   sleep 1.5   # by then a heartbeat has told the others which step each is in
@@ -77,7 +92,7 @@ disturb() {  # name, rank, command with the process id behind it ...
   "$@" "$pid"
   wait $job
   code=$?
-  [ $((SECONDS - started)) -le 20 ] || fails "$name: it took $((SECONDS - started)) s to end"
+  [ $((SECONDS - started)) -le "${within:-20}" ] || fails "$name: it took $((SECONDS - started)) s to end"
   for pid in $(cat pid-*-"$name"); do ends "$pid" || fails "$name: process $pid is still there"; done
 }
 
@@ -91,6 +106,12 @@ for rank in 0 2; do
   says stopped-$rank.log "sinter: rank $rank (pid "
   says stopped-$rank.log "nothing came from it for 3 s"
 done
+# A rank whose heart beats and which comes to no operation any more: ten times the timeout.
+timeout=2 within=40 disturb absent 1 stop_main_thread
+kill $stopper 2>/dev/null
+[ $code -eq 1 ] || fails "absent: exit code $code"
+says absent.log "sinter: rank 1 (pid "
+says absent.log "has waited for it in an operation for 20 s, and it does not come there"
 disturb signalled 1 kill -TERM
 [ $code -eq 143 ] || fails "signalled: exit code $code"
 says signalled.log "stopped by Terminated at step "

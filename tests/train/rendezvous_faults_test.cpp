@@ -200,6 +200,7 @@ TEST(RendezvousFaults, StrangersAreToldOffAndTheGroupStartsWithoutThem) {
     std::string bytes;
     const char* answer;
   };
+  const std::string version = number(kRendezvousVersion);
   const std::vector<Words> all = {
       {"GET / HTTP/1.1\r\n\r\n", "what came is no frame"},
       {"bye!", "what came is no frame"},
@@ -208,9 +209,9 @@ TEST(RendezvousFaults, StrangersAreToldOffAndTheGroupStartsWithoutThem) {
       {raw_frame(99, 0, ""), "has kind 99"},
       {raw_frame(4, 8, number(1)), "it did not begin with a hello"},
       {raw_frame(kHello, 0, ""), "ends too early"},
-      {raw_frame(kHello, 12, number(1) + std::string(4, '\xff')), "ends too early"},   // a text of 4 GiB
-      {raw_frame(kHello, 8, number(2)), "speaks version 2 of the rendezvous, rank 0 version 1"},
-      {raw_frame(kHello, 36, number(1) + std::string("\4\0\0\0test", 8) + number(INT64_MAX) + number(1) + "...."),
+      {raw_frame(kHello, 12, version + std::string(4, '\xff')), "ends too early"},   // a text of 4 GiB
+      {raw_frame(kHello, 8, number(1)), "speaks version 1 of the rendezvous, rank 0 version 2"},
+      {raw_frame(kHello, 36, version + std::string("\4\0\0\0test", 8) + number(INT64_MAX) + number(1) + "...."),
        "where a rank or flag should be"},
   };
   std::mutex mutex;
@@ -251,6 +252,55 @@ TEST(RendezvousFaults, StrangersAreToldOffAndTheGroupStartsWithoutThem) {
       << log;
 }
 
+/// Three ranks, whose threads all live; `waits` comes to operations and waits there. What they throw in the end.
+std::vector<std::string> errors_of_absent_ranks(const std::function<void(Rendezvous&, int rank)>& waits) {
+  const int port = free_port();
+  std::vector<RendezvousOptions> ranks;
+  for (int rank = 0; rank < 3; ++rank) {
+    ranks.push_back(options(rank, 3, port));
+    ranks.back().lost_timeout = milliseconds(2000);   // a heartbeat each 400 ms
+    ranks.back().absent_timeout = milliseconds(1500);
+  }
+  return run_ranks(ranks, [&](Rendezvous& rendezvous, int rank) {
+    rendezvous.report(7);
+    rendezvous.at_operation(true);
+    rendezvous.at_operation(false);
+    waits(rendezvous, rank);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(3500);
+    while (!rendezvous.failure() && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(milliseconds(5));
+    rendezvous.goodbye();
+  });
+}
+
+TEST(RendezvousFaults, ARankThatDoesNotComeToAnOperationIsLost) {
+  for (const int absent : {0, 1}) {
+    const std::vector<std::string> errors = errors_of_absent_ranks([&](Rendezvous& rendezvous, int rank) {
+      if (rank != absent) rendezvous.at_operation(true);
+    });
+    const std::string says = sentence(absent, getpid(), "was lost in step 7: rank " + std::to_string(1 - absent) +
+                                                            " has waited for it in an operation for 1.5 s, and it does "
+                                                            "not come there");
+    for (const std::string& error : errors) EXPECT_EQ(error, says);
+  }
+}
+
+// Nobody is missed where all wait, where nobody does, and where a rank comes to one operation after the other.
+TEST(RendezvousFaults, RanksThatComeToOperationsAreNotLost) {
+  const std::vector<std::string> nothing(3);
+  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int) { rendezvous.at_operation(true); }), nothing);
+  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous&, int) {}), nothing);
+  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int rank) {
+              for (int i = 0; i < 150; ++i) {
+                if (rank != 1) rendezvous.at_operation(true);
+                std::this_thread::sleep_for(milliseconds(20));   // rank 1 is late each time
+                if (rank == 1) rendezvous.at_operation(true);
+                rendezvous.at_operation(false);
+              }
+            }),
+            nothing);
+}
+
 TEST(RendezvousFaults, ARankThatBreaksTheProtocolIsLost) {
   const Frame flag = FrameWriter(FrameKind::flag).number(1).number(1).take();
   const std::vector<std::vector<Frame>> all = {
@@ -259,6 +309,7 @@ TEST(RendezvousFaults, ARankThatBreaksTheProtocolIsLost) {
       {Frame{FrameKind::start, {}}},
       {Frame{FrameKind::goodbye, {}}, flag},
       {Frame{FrameKind::heartbeat, {}}},                     // without a step
+      {FrameWriter(FrameKind::heartbeat).number(1).number(1).take()},   // without departures
       {FrameWriter(FrameKind::flag).number(1).number(INT64_MIN).take()},
   };
   for (std::size_t i = 0; i < all.size(); ++i) {

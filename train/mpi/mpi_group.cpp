@@ -234,10 +234,27 @@ class MpiGroup::Reduction {
 
 // --- Operations ---------------------------------------------------------------------------------------------------
 
+/// Tells when this rank comes to an operation and leaves it.
+class MpiGroup::Visit {
+ public:
+  explicit Visit(const std::function<void(bool)>& tell) : tell_(tell) {
+    if (tell_) tell_(true);
+  }
+  ~Visit() {
+    if (tell_) tell_(false);
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+
+ private:
+  const std::function<void(bool)>& tell_;
+};
+
 void MpiGroup::run(const Collective& call) {
   if (!broken_.empty()) fail(ErrorCode::io, broken_);
   if (first_gone_ >= 0) fail(ErrorCode::usage, left_early(first_gone_, rank_, call));
   if (job_ == nullptr) fail(ErrorCode::usage, name(call.operation), " in a group that has finished");
+  const Visit visit(options_.at_operation);
   const bool reduces = call.operation == Operation::all_reduce || call.operation == Operation::reduce_scatter;
   if (reduces) {
     Reduction reduction(*this, call);   // all memory is there before the ranks meet: behind that nobody may stay away

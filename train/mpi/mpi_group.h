@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct MpiOptions {
   std::size_t piece_bytes = std::size_t{4} << 20;
   /// The largest message. MPI counts bytes in an int.
   std::size_t message_bytes = std::size_t{1} << 30;
+  /// Called with true when this rank comes to an operation, and with false when it leaves; by the thread that carries it
+  /// out. May be empty, and may differ between ranks.
+  std::function<void(bool waits)> at_operation{};
 };
 
 /// All processes of an MPI job, with the contract of ProcessGroup: bit for bit what LocalSim computes. A rank sends and
@@ -62,6 +66,7 @@ class MpiGroup final : public ProcessGroup {
 
  private:
   class Reduction;
+  class Visit;
   struct Header;
 
   void run(const Collective& call) override;
