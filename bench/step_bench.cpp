@@ -4,8 +4,6 @@
 // The Trainer trains a model with seeded random weights on random words, every batch of the same sizes. A first run is
 // timed in spans, each of which ends when the device has finished. In a second one every kernel is timed too: on CUDA
 // devices inside the captured step, in each of its replays (figures are the medians), which therefore takes longer.
-#include <CLI/CLI.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -16,6 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "bench/bert_job.h"
+#include "bench/figures.h"
+#include "bench/program.h"
 #include "bench/step_report.h"
 #include "core/error.h"
 #include "core/ops/matmul.h"
@@ -31,49 +32,11 @@ using namespace sinter;
 using bench::StepReport;
 
 struct Options {
-  std::string device, shape = "bert-base", dtype, json;
-  std::int64_t batch_size = 16, length = 0, spans = 9, span = 0;
+  bench::BertJob job;
+  std::string device, dtype, json;
+  std::int64_t spans = 9, span = 0;
   bool tune_gemm = false;
 };
-
-/// 16 quantiles of the lengths of SST-2's training sentences, with [CLS] and [SEP].
-std::int64_t sst2_length(std::int64_t in_batch) {
-  constexpr std::int64_t kLengths[] = {4, 4, 5, 6, 7, 7, 8, 10, 11, 12, 14, 16, 19, 23, 28, 37};
-  return kLengths[in_batch % std::ssize(kLengths)];
-}
-
-nn::BertConfig config_of(const std::string& shape) {
-  nn::BertConfig config;   // bert-base
-  if (shape == "minilm") config.hidden_size = 384, config.num_hidden_layers = 6, config.intermediate_size = 1536;
-  if (shape == "tiny") {
-    config.vocab_size = 1000;
-    config.hidden_size = 64, config.num_hidden_layers = 2, config.num_attention_heads = 2;
-    config.intermediate_size = 128;
-  }
-  return config;
-}
-
-/// Words as frequent as their rank says (Zipf): a batch of SST-2's lengths has as many different ones as SST-2's.
-data::Dataset random_sentences(const Options& options, const nn::BertConfig& config, std::int64_t batches) {
-  constexpr std::int32_t kClassify = 101, kSeparate = 102, kFirstWord = 103;   // bert-base-uncased's
-  constexpr std::int64_t kMostWords = 11573;                                   // that SST-2 uses
-  std::vector<double> weights;
-  for (std::int64_t rank = 1; rank <= std::min(kMostWords, config.vocab_size - kFirstWord); ++rank)
-    weights.push_back(1.0 / static_cast<double>(rank));
-  std::discrete_distribution<std::int32_t> word(weights.begin(), weights.end());
-  std::mt19937_64 random(42);
-  data::Lists ids;
-  data::Column::Integers labels;
-  for (std::int64_t row = 0; row < batches * options.batch_size; ++row) {
-    const std::int64_t length = options.length > 0 ? options.length : sst2_length(row % options.batch_size);
-    std::vector<std::int32_t> sentence{kClassify};
-    while (static_cast<std::int64_t>(sentence.size()) < length - 1) sentence.push_back(kFirstWord + word(random));
-    sentence.push_back(kSeparate);
-    ids.push_back(sentence);
-    labels.push_back(static_cast<std::int64_t>(random() % 2));
-  }
-  return data::Dataset(data::Columns{{"input_ids", ids}, {"labels", labels}});
-}
 
 /// Looks at a run's clock, and at its kernels when it is asked to.
 class StepWatch final : public train::TrainerCallback {
@@ -107,8 +70,7 @@ class StepWatch final : public train::TrainerCallback {
     for (std::size_t i = 0; i < medians.size(); ++i) {
       std::vector<double> times;
       for (const auto& round : rounds_) times.push_back(round.at(i).microseconds);
-      std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-      medians[i].microseconds = times[times.size() / 2];
+      medians[i].microseconds = bench::median_of(std::move(times));
     }
     return medians;
   }
@@ -151,13 +113,13 @@ struct TemporaryFolder {
 };
 
 void train_watched(const Options& options, const std::shared_ptr<StepWatch>& watch, std::int64_t steps) {
-  const nn::BertConfig config = config_of(options.shape);
+  const nn::BertConfig config = options.job.config();
   auto model = std::make_shared<nn::BertForSequenceClassification>(config);
   nn::init_weights(*model, config.initializer_range, 42);
   const TemporaryFolder folder;
   train::Trainer trainer({.model = model,
                           .args = {.output_dir = folder.path.string(),
-                                   .per_device_train_batch_size = options.batch_size,
+                                   .per_device_train_batch_size = options.job.batch_size,
                                    .max_steps = steps,
                                    .weight_decay = 0.01,
                                    .logging_strategy = "no",
@@ -168,7 +130,7 @@ void train_watched(const Options& options, const std::shared_ptr<StepWatch>& wat
                                    .fp16 = options.dtype == "fp16",
                                    .bf16 = options.dtype == "bf16",
                                    .tune_gemm = options.tune_gemm},
-                          .train_dataset = random_sentences(options, config, std::min<std::int64_t>(steps, 64)),
+                          .train_dataset = options.job.sentences(std::min<std::int64_t>(steps, 64), /*seed=*/42),
                           .callbacks = {watch}});
   trainer.callbacks().pop<train::PrinterCallback>();
   trainer.train();
@@ -201,11 +163,9 @@ StepReport measured(const Options& options) {
   const Device device = Device::parse(options.device);
   const Runtime& runtime = Runtime::instance();
   StepReport report{.device = runtime.device_name(device), .backend = runtime.backend(device).description};
-  report.samples = options.batch_size;
-  for (std::int64_t b = 0; b < options.batch_size; ++b)
-    report.tokens += options.length > 0 ? options.length : sst2_length(b);
-  report.job = options.shape + ", " + options.dtype + ", " + std::to_string(options.batch_size) + " sentences" +
-               (options.length > 0 ? " of " + std::to_string(options.length) + " tokens" : " as long as SST-2's");
+  report.samples = options.job.batch_size;
+  for (std::int64_t b = 0; b < report.samples; ++b) report.tokens += options.job.tokens_of(b);
+  report.job = options.job.describe(options.dtype);
   // Steps of which the first are not like the others: memory is taken, graphs are captured, algorithms tried.
   const std::int64_t warm_up = options.tune_gemm ? 110 : device.is_cpu() ? 2 : 5;
   const auto clock = std::make_shared<StepWatch>(device, warm_up, options.span, false);
@@ -221,29 +181,20 @@ StepReport measured(const Options& options) {
   return report;
 }
 
-Options parsed(int argc, char** argv) {
+/// Nothing where only --help was asked for.
+std::optional<Options> parsed(int argc, char** argv) {
   Options o;
-  CLI::App app("Times a training step and each of its kernels.");
-  app.add_option("--device", o.device, "cpu, cuda, cuda:N or simt; the default is CUDA where it can be used");
-  app.add_option("--shape", o.shape, "bert-base, minilm or tiny")
-      ->check(CLI::IsMember({"bert-base", "minilm", "tiny"}));
-  app.add_option("--batch_size", o.batch_size)->check(CLI::Range(1, 1 << 20));
-  app.add_option("--length", o.length, "tokens of every sentence; the default, 0, is lengths as SST-2's")
-      ->check(CLI::IsMember({0}) | CLI::Range(2, 512));
-  app.add_option("--dtype", o.dtype, "f32, fp16 or bf16; the default is fp16 on CUDA, else f32")
-      ->check(CLI::IsMember({"f32", "fp16", "bf16"}));
-  app.add_option("--spans", o.spans, "that are timed")->check(CLI::Range(1, 1000));
-  app.add_option("--span", o.span, "steps of a span; the default is 25 on CUDA, else 2")->check(CLI::Range(1, 1000));
-  app.add_flag("--tune_gemm", o.tune_gemm, "the Trainer's option");
-  app.add_option("--json", o.json, "also writes every launch to this file");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    std::exit(0);
-  } catch (const CLI::ParseError& error) {
-    fail(ErrorCode::usage, error.what());
-  }
+  bench::OptionTable table("step_bench", "Times a training step and each of its kernels.");
+  table.word("--device", o.device, "cpu, cuda, cuda:N or simt; the default is CUDA where it can be used");
+  o.job.add_options(table);
+  table.choice("--dtype", o.dtype, {"f32", "fp16", "bf16"}, "f32, fp16 or bf16; the default is fp16 on CUDA, else f32")
+      .integer("--spans", o.spans, 1, 1000, "that are timed, 9")
+      .integer("--span", o.span, 1, 1000, "steps of a span; the default is 25 on CUDA, else 2")
+      .flag("--tune_gemm", o.tune_gemm, "the Trainer's option")
+      .word("--json", o.json, "also writes every launch to this file");
+  if (!table.parse(argc, argv)) return std::nullopt;
+  o.job.check();
+  if (!o.json.empty()) bench::check_can_be_written(o.json);
   const bool cuda = Runtime::instance().why_unusable(Device::cuda()).empty();
   if (o.device.empty()) o.device = cuda ? "cuda" : "cpu";
   const DeviceType type = Device::parse(o.device).type();
@@ -255,14 +206,12 @@ Options parsed(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    const Options options = parsed(argc, argv);
-    const StepReport report = measured(options);
+  return bench::run_program("step_bench", [&] {
+    const std::optional<Options> options = parsed(argc, argv);
+    if (!options) return 0;
+    const StepReport report = measured(*options);
     std::fputs(bench::markdown(report).c_str(), stdout);
-    if (!options.json.empty()) bench::to_json(report).save(options.json);
+    if (!options->json.empty()) bench::to_json(report).save(options->json);
     return 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "step_bench: %s\n", error.what());
-    return 1;
-  }
+  });
 }

@@ -2,25 +2,15 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdarg>
-#include <cstdio>
 #include <tuple>
+
+#include "bench/figures.h"
 
 namespace sinter::bench {
 namespace {
 
 constexpr const char* kColumns =
     "launches | us | %% of all | GB/s | TFLOP/s | floor us | times floor | us above |\n";
-
-/// printf into a string.
-__attribute__((format(printf, 1, 2))) std::string text(const char* format, ...) {
-  char line[512];
-  va_list values;
-  va_start(values, format);
-  std::vsnprintf(line, sizeof line, format, values);
-  va_end(values);
-  return line;
-}
 
 /// The path with every number as a star.
 std::string without_numbers(const std::string& path) {
@@ -61,18 +51,8 @@ std::string name_of(const StepRow& row) {
   return row.kernel + " (" + row.variant + ")" + (row.module.empty() ? "" : " in " + row.module);
 }
 
-struct Spans {
-  double median, low, high;
-};
-
-Spans spans_of(const StepReport& report) {
-  std::vector<double> sorted = report.spans;
-  std::sort(sorted.begin(), sorted.end());
-  return {sorted[sorted.size() / 2], sorted.front(), sorted.back()};
-}
-
 std::string step_text(const StepReport& report, const StepRow& all) {
-  const Spans ms = spans_of(report);
+  const Spread ms = spread_of(report.spans);
   std::string said = text("%s, %s: %s, %lld tokens.\n\n", report.device.c_str(), report.backend.c_str(),
                           report.job.c_str(), static_cast<long long>(report.tokens));
   said += text("A step takes %.3f ms (median of %zu spans, %.3f to %.3f)%s: %.0f samples/s. ", ms.median,
@@ -153,7 +133,9 @@ std::string markdown(const StepReport& report) {
 }
 
 Json to_json(const StepReport& report) {
-  const Spans ms = spans_of(report);
+  const Spread ms = spread_of(report.spans);
+  Json milliseconds = to_json(ms);
+  milliseconds.set("spans", static_cast<std::int64_t>(report.spans.size()));
   Json launches = Json::array();
   for (const TracedLaunch& launch : report.launches)
     launches.push_back(Json::object({{"phase", name(launch.phase)}, {"kernel", name(launch.kernel)},
@@ -164,8 +146,7 @@ Json to_json(const StepReport& report) {
   return Json::object(
       {{"device", report.device}, {"backend", report.backend}, {"job", report.job}, {"samples", report.samples},
        {"tokens", report.tokens}, {"replayed", report.replayed},
-       {"ms_per_step", Json::object({{"median", ms.median}, {"low", ms.low}, {"high", ms.high},
-                                     {"spans", static_cast<std::int64_t>(report.spans.size())}})},
+       {"ms_per_step", std::move(milliseconds)},
        {"copy_bytes_per_s", report.ceilings.copy}, {"product_flops_per_s", report.ceilings.flops},
        {"launches", std::move(launches)}});
 }

@@ -1,0 +1,66 @@
+// What the programs of this folder have in common at their borders: options, the file of --json, and how they end.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace CLI {
+class App;
+}
+
+namespace sinter::bench {
+
+/// The options of a program, "--name value" or "--name=value". What is wrong with one is Error(usage): a sentence that
+/// names the option, what was given and the rule.
+class OptionTable {
+ public:
+  /// `purpose` stands above the list of --help.
+  OptionTable(std::string program, const std::string& purpose);
+  ~OptionTable();
+  OptionTable(const OptionTable&) = delete;
+  OptionTable& operator=(const OptionTable&) = delete;
+
+  OptionTable& integer(const std::string& name, std::int64_t& value, std::int64_t low, std::int64_t high,
+                       const std::string& help);
+  OptionTable& number(const std::string& name, double& value, double low, double high, const std::string& help);
+  OptionTable& choice(const std::string& name, std::string& value, const std::vector<std::string>& allowed,
+                      const std::string& help);
+  OptionTable& word(const std::string& name, std::string& value, const std::string& help);
+  OptionTable& flag(const std::string& name, bool& value, const std::string& help);
+
+  /// Sets the values that are given. False: --help was asked for, and printed.
+  bool parse(int argc, char** argv);
+
+ private:
+  OptionTable& add(const std::string& name, const char* kind, const std::string& help,
+                   std::function<void(const std::string&)> read);
+
+  std::string program_;
+  std::unique_ptr<CLI::App> app_;
+  std::vector<std::string> names_;
+};
+
+/// Error where a file of this name cannot be written; before anything is measured for it. Leaves what is there.
+void check_can_be_written(const std::string& path);
+
+/// 2 for what the caller can mend, 1 for a run that failed.
+int exit_code(ErrorCode code);
+
+/// What an exception comes to: its sentence, on one line, and the program's exit code.
+struct Ending {
+  std::string sentence;
+  int code = 0;
+};
+/// Of the exception that is being handled.
+Ending ending_of_exception();
+
+/// The body of main(): the exit code of `body`, or that of what it throws, behind "<program>: <its sentence>" on
+/// standard error.
+int run_program(const char* program, const std::function<int()>& body);
+
+}  // namespace sinter::bench
