@@ -92,6 +92,7 @@ step mpi bash tests/train/mpi.sh build/release
 step mpi_training bash tests/train/mpi_training.sh build/release
 step readme_program bash tests/train/readme_program.sh
 step step_bench bash tests/bench/step_bench.sh build/release
+step scale_bench bash tests/bench/scale_bench.sh build/release
 
 if [ $full = yes ]; then
   for preset in asan tsan; do
