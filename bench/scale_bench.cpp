@@ -71,9 +71,11 @@ std::optional<Options> parsed(int argc, char** argv) {
       .word("--json", o.json, "also writes every figure to this file");
   if (!table.parse(argc, argv)) return std::nullopt;
   o.job.check();
-  if (o.max_bytes < o.min_bytes)
-    fail(ErrorCode::usage, "--max_bytes is ", o.max_bytes, ", it must be at least --min_bytes, ", o.min_bytes);
+  if (o.max_bytes < 4 * o.min_bytes)
+    fail(ErrorCode::usage, "--max_bytes is ", o.max_bytes, ", it must be at least four times --min_bytes, ", o.min_bytes,
+         ": the model draws a line through several sizes");
   if (o.device.empty()) o.device = Runtime::instance().why_unusable(Device::cuda()).empty() ? "cuda" : "cpu";
+  Runtime::instance().backend(Device::parse(o.device));   // it can be used, or why not, before any rank is started
   const bool cuda = Device::parse(o.device).type() == DeviceType::cuda;
   if (o.node_bandwidth == 0) o.node_bandwidth = cuda ? kGpuNodeBandwidth : kNodeBandwidth;
   return o;
@@ -256,7 +258,6 @@ int run(int argc, char** argv) {
   runtime.set_num_threads(o.num_threads > 0 ? static_cast<int>(o.num_threads) : train::threads_of_rank(environment));
   Device device = Device::parse(o.device);
   if (o.device == "cuda") device = Device::cuda(train::device_index(environment, runtime.device_count(device.type())));
-  runtime.backend(device);
   train::World world(environment, device, kTimeout);
   return run_in(world, device, o, environment.local_world_size != environment.world_size);
 }

@@ -1,5 +1,6 @@
 #include "bench/scale_report.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace sinter::bench {
@@ -234,6 +235,13 @@ std::vector<std::string> assumptions(const ScaleReport& report) {
                             "2 L (R - L) / R n bytes over its link, L to a node, behind what stays inside of it."
                           : "Sums are formed inside of a node first, then 2 (N - 1) / N n bytes go over the link of "
                             "each of N nodes, and nothing of this overlaps.");
+  double measured = 0, needed = 0;   // bytes
+  for (const CollectiveTime& c : report.collectives) measured = std::max(measured, static_cast<double>(c.bytes));
+  for (const Scaling& s : report.scalings)
+    for (const Bucket& bucket : s.parts.buckets) needed = std::max(needed, bucket.bytes);
+  if (needed > measured)
+    said.push_back(text("A bucket has up to %.1f MiB and the longest all_reduce above %.3f: the line is drawn on.",
+                        needed / (1 << 20), measured / (1 << 20)));
   if (report.several_nodes)
     said.push_back(text("The %d ranks here are on several nodes, so the fit is of their network and not of a node's "
                         "inside, for which it stands.", report.ranks));

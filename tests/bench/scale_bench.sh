@@ -74,6 +74,8 @@ assert sum(row[4:5] == ["not measured"] for row in rows) == 2
 # 64 ranks send at least the model's bytes over the link of their node.
 over_link = 2 * 8 * 56 / 64 * scale["gradient_bytes"] / (float(bandwidth) * 1e9)
 assert steps[-1]["communication_s"] > over_link, (steps[-1], over_link)
+# The longest all_reduce here has 64 KiB, and the word table 250 KiB.
+assert any("drawn on" in sentence for sentence in scale["model"]["assumptions"])
 for sentence in scale["model"]["assumptions"]:
     assert f"\n- {sentence}\n" in said, sentence
 assert any(f"carries {bandwidth} GB/s" in sentence for sentence in scale["model"]["assumptions"])
@@ -106,11 +108,12 @@ refuses '--spans is "99999999999999999999"' --nproc 2 --spans 999999999999999999
 refuses '--shape is "huge", it must be bert-base, minilm or tiny' --nproc 2 --shape huge
 refuses '--node_bandwidth is "0"' --nproc 2 --node_bandwidth 0
 refuses "--length is 1" --nproc 2 --length 1
-refuses "--max_bytes is 64, it must be at least --min_bytes, 4096" --nproc 2 --max_bytes 64
+refuses "--max_bytes is 16383, it must be at least four times --min_bytes, 4096" --nproc 2 --max_bytes 16383
 refuses "--json needs a value" --nproc 2 --json
 refuses "--span is given more than once" --nproc 2 --span 1 --span 2
 refuses "--batchsize is no option; the nearest one is --batch_size" --nproc 2 --batchsize 4
 refuses '"4" belongs to no option' --nproc 2 4
 refuses "gpu" --nproc 2 --device gpu
+refuses "cuda:77" --nproc 2 --device cuda:77
 refuses "cannot write $scratch/none/scale.json" --device cpu --nproc 2 --json "$scratch/none/scale.json"
 if [ -e "$scratch/none" ]; then echo "a refused --json left a folder"; exit 1; fi
