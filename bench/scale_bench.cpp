@@ -72,8 +72,8 @@ std::optional<Options> parsed(int argc, char** argv) {
   if (!table.parse(argc, argv)) return std::nullopt;
   o.job.check();
   if (o.max_bytes < 4 * o.min_bytes)
-    fail(ErrorCode::usage, "--max_bytes is ", o.max_bytes, ", it must be at least four times --min_bytes, ", o.min_bytes,
-         ": the model draws a line through several sizes");
+    fail(ErrorCode::usage, "--max_bytes is ", o.max_bytes, ", it must be at least four times --min_bytes, ",
+         o.min_bytes, ": the model draws a line through several sizes");
   if (o.device.empty()) o.device = Runtime::instance().why_unusable(Device::cuda()).empty() ? "cuda" : "cpu";
   Runtime::instance().backend(Device::parse(o.device));   // it can be used, or why not, before any rank is started
   const bool cuda = Device::parse(o.device).type() == DeviceType::cuda;

@@ -46,9 +46,10 @@ double speed_up(const StepRow& row, const ScaleReport& report) {
 }
 
 std::string head_text(const ScaleReport& r) {
+  const double mebibytes = static_cast<double>(r.gradient_bytes) / (1 << 20);
   std::string said = text("%s, %s; %d ranks of %d %s each: %s, gradients of %.1f MiB in buckets of %lld.\n",
-                          r.device.c_str(), r.backend.c_str(), r.ranks, r.threads, r.threads == 1 ? "thread" : "threads",
-                          r.job.c_str(), static_cast<double>(r.gradient_bytes) / (1 << 20), number(r.bucket_mib));
+                          r.device.c_str(), r.backend.c_str(), r.ranks, r.threads,
+                          r.threads == 1 ? "thread" : "threads", r.job.c_str(), mebibytes, number(r.bucket_mib));
   if (r.is_emulated) said += "The device is emulated on the CPU: no time here says anything about a GPU.\n";
   return said;
 }
@@ -58,8 +59,8 @@ std::string collectives_text(const ScaleReport& report) {
       "\n## Collective operations\n\n"
       "As in nccl-tests: t is the median of repetitions, of which the slowest rank counts; S is what every rank holds\n"
       "whole (the tensor of all_reduce and broadcast, the input of reduce_scatter, the output of all_gather);\n"
-      "algbw = S / t; busbw = algbw times 2 (R - 1) / R for all_reduce, (R - 1) / R for reduce_scatter and all_gather,\n"
-      "1 for broadcast. Elements are f32; GB are 10^9 bytes.\n\n"
+      "algbw = S / t; busbw = algbw times 2 (R - 1) / R for all_reduce, (R - 1) / R for reduce_scatter and\n"
+      "all_gather, 1 for broadcast. Elements are f32; GB are 10^9 bytes.\n\n"
       "| operation | S bytes | t us | lowest | highest | algbw GB/s | busbw GB/s |\n|---|---|---|---|---|---|---|\n";
   for (const CollectiveTime& c : report.collectives)
     said += text("| %s | %lld | %.1f | %.1f | %.1f | %.3f | %.3f |\n", c.operation.c_str(), number(c.bytes),
@@ -100,10 +101,10 @@ std::string hidden_text(const ScaleReport& report) {
   std::string said =
       "\n## Communication that backward hides\n\n"
       "Traced: of the time during which operations of a step were under way (mean of the ranks; waiting for a rank\n"
-      "that comes later counts), the part before the rank began to wait for them. A rank whose core the operation took\n"
-      "did not wait either: where ranks have no core to spare for communication, only step times tell. From step times:\n"
-      "how much of what communication behind backward adds to a step that only computes is saved by buckets beside\n"
-      "backward; below 0 where that costs more than it hides.\n\n"
+      "that comes later counts), the part before the rank began to wait for them. A rank whose core the operation\n"
+      "took did not wait either: where ranks have no core to spare for communication, only step times tell. From step\n"
+      "times: how much of what communication behind backward adds to a step that only computes is saved by buckets\n"
+      "beside backward; below 0 where that costs more than it hides.\n\n"
       "| scaling | gradients travel | under way ms | hidden ms | share | share from step times |\n"
       "|---|---|---|---|---|---|\n";
   for (const Scaling& s : report.scalings) {
@@ -228,8 +229,8 @@ std::vector<std::string> assumptions(const ScaleReport& report) {
            bandwidth_text(n.inside.per_byte).c_str()),
       "Buckets go one behind the other, each as soon as it is ready and the one before has ended; behind the last come "
       "two all_reduces of 24 and 4 bytes, as in the Trainer, and the update.",
-      text("64 ranks are 8 nodes of %d. A node's link, which its ranks share, carries %.1f GB/s (--node_bandwidth), and "
-           "a hop between nodes takes %.1f us (--node_latency): both were not measured.", n.ranks_per_node,
+      text("64 ranks are 8 nodes of %d. A node's link, which its ranks share, carries %.1f GB/s (--node_bandwidth), "
+           "and a hop between nodes takes %.1f us (--node_latency): both were not measured.", n.ranks_per_node,
            1e-9 / n.between.per_byte, 1e6 * n.between.hop)};
   said.push_back(n.direct ? "Every rank exchanges with every other itself (MpiGroup), so the ranks of a node send "
                             "2 L (R - L) / R n bytes over its link, L to a node, behind what stays inside of it."

@@ -6,7 +6,10 @@
 set -euo pipefail
 bin=$1/bin
 if ! command -v mpirun >/dev/null 2>&1; then echo "there is no mpirun (Debian's package openmpi-bin)"; exit 77; fi
-if [ ! -e "$bin/libsinter_mpi.so" ]; then echo "libsinter_mpi.so was not built (Debian's package libopenmpi-dev)"; exit 77; fi
+if [ ! -e "$bin/libsinter_mpi.so" ]; then
+  echo "libsinter_mpi.so was not built (Debian's package libopenmpi-dev)"
+  exit 77
+fi
 # The tests may run as root.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 scratch=$(mktemp -d)
@@ -79,15 +82,15 @@ assert any("drawn on" in sentence for sentence in scale["model"]["assumptions"])
 for sentence in scale["model"]["assumptions"]:
     assert f"\n- {sentence}\n" in said, sentence
 assert any(f"carries {bandwidth} GB/s" in sentence for sentence in scale["model"]["assumptions"])
-print(f"2 ranks: {scale['alone_s']['median'] * 1e3:.3f} ms alone, {weak['beside_backward']['seconds']['median'] * 1e3:.3f}"
-      " together")
+together = weak["beside_backward"]["seconds"]["median"]
+print(f"2 ranks: {1e3 * scale['alone_s']['median']:.3f} ms alone, {1e3 * together:.3f} together")
 PYTHON
 }
 
 tiny=(--device cpu --shape tiny --batch_size 4 --num_threads 1 --max_bytes 65536 --repetitions 3 --spans 2 --span 1)
-timeout -k 10 120 "$bin/scale_bench" --nproc 2 "${tiny[@]}" --json "$scratch/own.json" >"$scratch/own.md"
+timeout -k 10 300 "$bin/scale_bench" --nproc 2 "${tiny[@]}" --json "$scratch/own.json" >"$scratch/own.md"
 check "$scratch/own.json" "$scratch/own.md" 12.5
-timeout -k 10 120 mpirun --oversubscribe --bind-to none -np 2 "$bin/scale_bench" "${tiny[@]}" --ddp_bucket_cap_mb=1 \
+timeout -k 10 300 mpirun --oversubscribe --bind-to none -np 2 "$bin/scale_bench" "${tiny[@]}" --ddp_bucket_cap_mb=1 \
   --node_bandwidth 0.5 --json "$scratch/hand.json" >"$scratch/hand.md"
 check "$scratch/hand.json" "$scratch/hand.md" 0.5
 
@@ -104,6 +107,7 @@ refuses "this is one rank" --device cpu
 refuses '--nproc is "1", it must be an integer from 2 to 1024' --nproc 1
 refuses "--batch_size is 16, it must be a multiple of the 3 ranks" --device cpu --nproc 3
 refuses '--spans is "many"' --nproc 2 --spans many
+refuses '--span is "3x"' --nproc 2 --span 3x
 refuses '--spans is "99999999999999999999"' --nproc 2 --spans 99999999999999999999
 refuses '--shape is "huge", it must be bert-base, minilm or tiny' --nproc 2 --shape huge
 refuses '--node_bandwidth is "0"' --nproc 2 --node_bandwidth 0
