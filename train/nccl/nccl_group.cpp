@@ -146,8 +146,8 @@ NcclGroup::~NcclGroup() {
 void NcclGroup::finish() {
   if (communicator_ == nullptr) return;
   run({});
-  communicator_->finish();
-  communicator_.reset();
+  const std::unique_ptr<NcclCommunicator> ended = std::move(communicator_);   // whatever becomes of it
+  ended->finish();
 }
 
 void NcclGroup::check_usable(const Collective& call) const {

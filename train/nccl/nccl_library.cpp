@@ -20,7 +20,7 @@ template <class Function>
 void find(void* library, const char* name, Function*& function, std::string* why_not) {
   const std::string symbol = std::string("nccl") + name;
   void* const address = dlsym(library, symbol.c_str());
-  if (address == nullptr) *why_not = std::string(kName) + " has no function " + symbol;
+  if (address == nullptr && why_not->empty()) *why_not = std::string(kName) + " has no function " + symbol;
   function = reinterpret_cast<Function*>(address);
 }
 
