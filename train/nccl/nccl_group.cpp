@@ -150,6 +150,8 @@ void NcclGroup::finish() {
   ended->finish();
 }
 
+void NcclGroup::abandon() { communicator_.reset(); }
+
 void NcclGroup::check_usable(const Collective& call) const {
   if (communicator_ == nullptr) fail(ErrorCode::usage, name(call.operation), " in a group that has finished");
   communicator_->check();

@@ -47,6 +47,9 @@ class NcclGroup final : public ProcessGroup {
 
   /// Returns when all ranks have come here; no operation can follow.
   void finish();
+  /// Waits for no other rank: NCCL aborts what is under way. No operation can follow, and on_failure is not called any
+  /// more.
+  void abandon();
 
  private:
   class Lane;
