@@ -204,6 +204,9 @@ void captured_steps(NcclGroup& group) {
     step();   // the same without a graph
     check(7);
   }
+  settable.fill_(rank == ranks - 1 ? std::numeric_limits<double>::quiet_NaN() : 1);
+  graph.launch();
+  for (const double top : values(tops)) EXPECT_TRUE(std::isnan(top));
 }
 
 void captures_refuse_what_waits(NcclGroup& group) {

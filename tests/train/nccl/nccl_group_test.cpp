@@ -114,9 +114,23 @@ TEST_F(NcclTest, ManyOperationsUnderWay) {
 
 // --- What goes wrong ----------------------------------------------------------------------------------------------
 
+/// Sentences that on_failure got, by whichever thread.
+struct Told {
+  std::mutex mutex;
+  std::vector<std::string> sentences;
+
+  NcclOptions options(std::chrono::milliseconds timeout) {
+    return {.timeout = timeout, .on_failure = [this](const std::string& sentence) {
+              const std::lock_guard lock(mutex);
+              sentences.push_back(sentence);
+            }};
+  }
+};
+
 TEST_F(NcclTest, AnErrorOfNcclBreaksTheGroup) {
   const auto fails = [](const char* function, const std::string& operation, auto&& call) {
-    NcclGroup group(functions(), make_unique_id(functions()), 0, 1, Device::simt());
+    Told told;
+    NcclGroup group(functions(), make_unique_id(functions()), 0, 1, Device::simt(), told.options(60s));
     pretended().fails = function;
     const int aborted = pretended().aborted;
     const std::string says = operation + " failed on rank 0 in NCCL: unhandled system error: the cable is cut";
@@ -129,6 +143,7 @@ TEST_F(NcclTest, AnErrorOfNcclBreaksTheGroup) {
     EXPECT_EQ(pretended().operations, operations);
     for (int i = 0; i < 2000 && pretended().aborted == aborted; ++i) std::this_thread::sleep_for(1ms);
     EXPECT_EQ(pretended().aborted, aborted + 1);
+    EXPECT_TRUE(told.sentences.empty());   // who called knows
   };
   const TensorOptions there{Dtype::f32, Device::simt()};
   const Tensor x = Tensor::zeros({4}, there), y = Tensor::zeros({4}, there);
@@ -178,19 +193,6 @@ TEST_F(NcclTest, ARankThatDoesNotConnect) {
   expect_error([&] { NcclGroup group(functions(), make_unique_id(functions()), 1, 2, Device::simt(), options); },
                ErrorCode::io, "NCCL has not connected rank 1 with the others within 0.05 s; with NCCL_DEBUG=INFO");
 }
-
-/// Sentences that on_failure got, by whichever thread.
-struct Told {
-  std::mutex mutex;
-  std::vector<std::string> sentences;
-
-  NcclOptions options(std::chrono::milliseconds timeout) {
-    return {.timeout = timeout, .on_failure = [this](const std::string& sentence) {
-              const std::lock_guard lock(mutex);
-              sentences.push_back(sentence);
-            }};
-  }
-};
 
 /// Two ranks of which `present` makes `call`, and the other does nothing for a while and ends of an exception.
 void leave_alone(int present, Told& told, std::chrono::milliseconds timeout,
