@@ -44,7 +44,7 @@ class NcclTest : public ::testing::Test {
     pretended().fails = "";
     pretended().reports_error = false;
     for (std::atomic<int>* counter : {&pretended().destroyed, &pretended().aborted, &pretended().operations,
-                                      &pretended().misused})
+                                      &pretended().ended, &pretended().misused})
       *counter = 0;
   }
   void TearDown() override { EXPECT_EQ(pretended().misused, 0); }
@@ -107,9 +107,23 @@ TEST_F(NcclTest, ManyOperationsUnderWay) {
     const Tensor x = Tensor::ones({4}, {Dtype::f32, group.device()});
     std::vector<std::unique_ptr<Work>> works;
     for (int i = 0; i < 9000; ++i) works.push_back(group.all_reduce_async(x));
+    EXPECT_GE(pretended().ended, 9000 - 4096);   // the host has waited for the oldest
     for (const auto& work : works) work->wait();
     EXPECT_EQ(x.to(Device::cpu()).to_vector<float>(), std::vector<float>(4, 1));
   });
+}
+
+TEST_F(NcclTest, EmptyOperationsAskNothing) {
+  testing::run_on_devices(functions(), devices(2), [](NcclGroup& group) {
+    const Tensor none = Tensor::empty({0}, {Dtype::f32, group.device()});
+    group.all_reduce(none, ReduceKind::max);
+    group.all_reduce_async(none)->wait();
+    group.reduce_scatter(none, Tensor::empty({0}, {Dtype::f32, group.device()}));
+    group.all_gather(none, Tensor::empty({0}, {Dtype::f32, group.device()}));
+    group.broadcast(none);
+    EXPECT_TRUE(group.all_reduce_sums({}).empty());
+  });
+  EXPECT_EQ(pretended().operations, 2);   // those at the end
 }
 
 // --- What goes wrong ----------------------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ Status carry_out(Member& member, const Call& call, const void* send, void* recei
     result = result_of(meeting, call, member.rank);
     if (++meeting.left == job.ranks) job.meetings.erase(number);
   }
+  ++wishes().ended;
   return member.device->copy(receive, result.data(), result.size());
 }
 

@@ -10,7 +10,7 @@ struct PretendedNccl {
   std::atomic<const char*> fails{""};     ///< the function, without "nccl", that answers with an error
   std::atomic<bool> reports_error{false};   ///< CommGetAsyncError has something to tell
   std::atomic<int> destroyed{0}, aborted{0};   ///< communicators
-  std::atomic<int> operations{0};         ///< that were called
+  std::atomic<int> operations{0}, ended{0};   ///< that were called, and whose turn in their stream has come
   std::atomic<int> misused{0};            ///< calls of freed communicators, and in streams of other devices
 };
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -99,6 +100,28 @@ TEST(NcclWorldDeathTest, AnErrorOfRankZeroReachesTheOthers) {
           });
       },
       ::testing::ExitedWithCode(1), "rank 0 said: NCCL makes no id for the ranks: unhandled system error");
+}
+
+/// Whoever still has the group of a World that is gone cannot hang in it.
+TEST(NcclWorldDeathTest, AGroupEndsWithItsWorld) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        const int port = testing::free_port();
+        std::vector<std::jthread> threads;
+        for (int r = 0; r < 2; ++r)
+          threads.emplace_back([port, r] {
+            auto world = std::make_unique<World>(rank_of(r, 2, port), Device::simt(r), 60s,
+                                                 testing::pretended_library());
+            const std::shared_ptr<ProcessGroup> group = world->group();
+            if (r == 1) {
+              world.reset();   // an exception, say
+              std::fprintf(stderr, "%s\n", testing::error_of([&] { group->barrier(); }).c_str());
+            }
+            std::this_thread::sleep_for(60s);
+          });
+      },
+      ::testing::ExitedWithCode(1), "barrier in a group that has finished");
 }
 
 TEST(DeviceOfRank, EachRankTakesItsOwn) {
