@@ -44,7 +44,8 @@ void end_with(const std::string& sentence, Rendezvous& rendezvous, int rank) {
   rendezvous.fail(sentence);
   const std::optional<RankFailure> first = rendezvous.failure();
   const bool is_mine = !first || first->rank == rank;
-  if (is_mine) std::fprintf(stderr, "sinter: %s; all ranks end\n", first ? first->sentence().c_str() : sentence.c_str());
+  const std::string says = first ? first->sentence() : sentence;
+  if (is_mine) std::fprintf(stderr, "sinter: %s; all ranks end\n", says.c_str());
   std::fflush(nullptr);
   if (!is_mine) std::this_thread::sleep_for(kTimeToSpeak);
   _exit(1);
@@ -65,8 +66,8 @@ void check_nccl(const LaunchEnvironment& environment, const NcclLibrary& nccl) {
 /// The same for ranks on CPUs.
 const MpiTable& mpi_of(const LaunchEnvironment& environment) {
   if (environment.launcher == "torchrun")
-    fail(ErrorCode::usage, started(environment), ", but ranks on the CPU exchange gradients through MPI; start them with mpirun ",
-         "-np ", environment.world_size, ", or with --nproc ", environment.world_size);
+    fail(ErrorCode::usage, started(environment), ", but ranks on the CPU exchange gradients through MPI; start them ",
+         "with mpirun -np ", environment.world_size, ", or with --nproc ", environment.world_size);
   static const MpiLibrary mpi = load_mpi();
   if (mpi.table == nullptr)
     fail(ErrorCode::not_found, started(environment), ", but MPI cannot be used: ", mpi.why_unusable);

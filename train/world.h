@@ -56,8 +56,8 @@ class World {
 };
 
 /// The device of this rank where `device` is what was chosen for all: of CUDA devices the one that device_index() says,
-/// where there are several ranks; `by_number`: it was chosen as cuda:N, which is Error(usage) unless that is the rank's.
-/// `gpus` are those that this process sees.
+/// where there are several ranks; `by_number`: it was chosen as cuda:N, which is Error(usage) unless that is the
+/// rank's. `gpus` are those that this process sees.
 Device device_of_rank(const LaunchEnvironment& environment, Device device, bool by_number, int gpus);
 
 /// CPU threads for this rank: the cores that the launcher bound it to; where it bound none, its share of the machine's.

@@ -1,5 +1,5 @@
-// What ranks on devices must compute through NcclGroup: run with a pretended NCCL on emulated devices, and with the real
-// one on GPUs.
+// What ranks on devices must compute through NcclGroup: run with a pretended NCCL on emulated devices, and with the
+// real one on GPUs.
 #pragma once
 
 #include <functional>

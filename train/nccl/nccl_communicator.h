@@ -30,13 +30,13 @@ struct NcclOptions {
 /// Connected from the constructor to finish(). A failure breaks it, for ever: NCCL aborts what is under way, which ends
 /// with any result, so that nobody waits for it any more, and every later call throws the failure as Error(io).
 ///
-/// An operation is watched from its call on: NCCL may wait for the other ranks in the call itself. In `stream` it leaves
-/// a mark behind it, one byte that the device copies to the host. What is captured is watched in its call only, since
-/// nobody tells when a graph is launched; but NCCL's own errors are seen at any time.
+/// An operation is watched from its call on: NCCL may wait for the other ranks in the call itself. In `stream` it
+/// leaves a mark behind it, one byte that the device copies to the host. What is captured is watched in its call only,
+/// since nobody tells when a graph is launched; but NCCL's own errors are seen at any time.
 class NcclCommunicator {
  public:
-  /// Returns when all ranks have called it, with the same id; `stream` is one of `device`. Error(io): NCCL refuses, with
-  /// its words, or some rank did not come in time, whereupon the process should end.
+  /// Returns when all ranks have called it, with the same id; `stream` is one of `device`. Error(io): NCCL refuses,
+  /// with its words, or some rank did not come in time, whereupon the process should end.
   NcclCommunicator(const nccl::Functions& functions, const nccl::UniqueId& id, int rank, int size, Device device,
                    kernels::Stream stream, NcclOptions options);
   /// Aborts what is under way where finish() did not return.

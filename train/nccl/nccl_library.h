@@ -19,8 +19,8 @@ struct NcclLibrary {
 /// which is CUDA_HOME's, else /usr/local/cuda.
 std::vector<std::string> nccl_places();
 
-/// Loads the first of `places` that is there. Anything that is wrong is an answer and not an exception: no such file (in
-/// the system's words), a library without one of the functions. Needs neither a GPU nor a driver.
+/// Loads the first of `places` that is there. Anything that is wrong is an answer and not an exception: no such file
+/// (in the system's words), a library without one of the functions. Needs neither a GPU nor a driver.
 NcclLibrary load_nccl(const std::vector<std::string>& places = nccl_places());
 
 }  // namespace sinter::train

@@ -1,5 +1,5 @@
-// NcclGroup over a pretended NCCL, whose ranks are threads of this process with an emulated device each: devices 0 and 2
-// compute at once, 1 and 3 when somebody waits.
+// NcclGroup over a pretended NCCL, whose ranks are threads of this process with an emulated device each: devices 0 and
+// 2 compute at once, 1 and 3 when somebody waits.
 #include "train/nccl/nccl_group.h"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
-// NCCL's functions over the emulated devices: an operation is a work of its stream, as a kernel is, so that it waits for
-// its turn there, comes late on lazy devices, and can be captured and replayed. It begins when all ranks have come to it,
-// and never ends where they call different ones. Of what NCCL promises no more than that is kept: a maximum of floats
-// loses NaN.
+// NCCL's functions over the emulated devices: an operation is a work of its stream, as a kernel is, so that it waits
+// for its turn there, comes late on lazy devices, and can be captured and replayed. It begins when all ranks have come
+// to it, and never ends where they call different ones. Of what NCCL promises no more than that is kept: a maximum of
+// floats loses NaN.
 #include "tests/train/nccl/pretended_nccl.h"
 
 #include <cmath>

@@ -1,4 +1,5 @@
-// What stands in for NCCL in tests: it computes between threads of this process, in the streams of the emulated devices.
+// What stands in for NCCL in tests: it computes between threads of this process, in the streams of the emulated
+// devices.
 #pragma once
 
 #include <atomic>
