@@ -61,6 +61,7 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
   const Shape length{round_up(offset, kernels::kFlatBlock)};
   flat.values_ = Tensor::zeros(length, options);
   flat.gradients_ = Tensor::zeros(length, options);
+  flat.state_end_ = length[0];
   for (Segment& segment : flat.segments_) {
     if (const auto& rows = segment.tensor.ensure_meta().rows; rows != nullptr && rows->make_current)
       rows->make_current(nullptr);
@@ -79,6 +80,9 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
     meta.grad_stale = !old.defined();
   }
   if (previous == nullptr) return flat;
+  if (previous->state_range() != std::pair<std::int64_t, std::int64_t>{0, previous->values_.numel()})
+    fail(ErrorCode::unsupported, "the states of the previous parameters are shared out between ranks (keep_states_of), "
+         "and cannot be carried over");
   for (const auto& [name, state] : previous->states_)
     for (const Segment& segment : flat.segments_)
       if (const Segment* before = previous->find(segment.name); before != nullptr && before->shape == segment.shape)
@@ -88,8 +92,17 @@ FlatParameters FlatParameters::adopt(const std::vector<ParameterList>& groups, c
 
 Tensor& FlatParameters::state(const std::string& name) {
   Tensor& tensor = states_[name];
-  if (!tensor.defined()) tensor = Tensor::zeros(values_.shape(), values_.options());
+  if (!tensor.defined()) tensor = Tensor::zeros({state_end_ - state_begin_}, values_.options());
   return tensor;
+}
+
+void FlatParameters::keep_states_of(std::int64_t begin, std::int64_t end) {
+  if (begin == state_begin_ && end == state_end_) return;
+  if (!states_.empty())
+    fail(ErrorCode::usage, "the buffer ", states_.begin()->first, " is there already, for elements ", state_begin_,
+         " to ", state_end_, "; share the states out before the first update and before they are loaded");
+  state_begin_ = begin;
+  state_end_ = end;
 }
 
 const Segment* FlatParameters::find(const std::string& name) const {
@@ -216,14 +229,21 @@ void FlatParameters::zero_grad() {
 }
 
 void FlatParameters::settle_gradients() {
+  for (const Segment& segment : segments_) settle_gradient(segment);
+}
+
+void FlatParameters::settle_gradient(const Segment& segment) {
   const NoGradGuard guard;
-  for (const Segment& segment : segments_) {
-    autograd::Meta& meta = segment.tensor.ensure_meta();
-    if (segment.gradient_dtype != gradients_.dtype())
-      settle_low_gradient(segment, meta);
-    else if (std::exchange(meta.grad_stale, false))
-      view(segment, gradients_).zero_();
-  }
+  autograd::Meta& meta = segment.tensor.ensure_meta();
+  if (segment.gradient_dtype != gradients_.dtype())
+    settle_low_gradient(segment, meta);
+  else if (std::exchange(meta.grad_stale, false))
+    view(segment, gradients_).zero_();
+}
+
+void FlatParameters::add_nothing() {
+  settle_gradients();
+  gradients_.fill_(-0.0);
 }
 
 /// What came in f32 is rounded; then nothing stands there any more.

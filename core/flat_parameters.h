@@ -40,9 +40,14 @@ class FlatParameters {
   Tensor& values() { return values_; }          ///< [N]
   /// [N]; whole only after settle_gradients(), and meaningless where segments have their gradient in 16 bits.
   Tensor& gradients() { return gradients_; }
-  /// A buffer [N] of this name, zeros at first use: "exp_avg".
+  /// A buffer of this name, zeros at first use: "exp_avg". [N], or that of state_range().
   Tensor& state(const std::string& name);
   bool has_state(const std::string& name) const { return states_.contains(name); }
+  /// From now on buffers of state() are those of elements [begin, end) alone, borders at multiples of kFlatBlock: the
+  /// others are another rank's. Error(usage) where there are buffers of another range already.
+  void keep_states_of(std::int64_t begin, std::int64_t end);
+  /// The elements that buffers of state() are for.
+  std::pair<std::int64_t, std::int64_t> state_range() const { return {state_begin_, state_end_}; }
 
   const std::vector<Segment>& segments() const { return segments_; }
   /// The segment of a parameter by name or alias; null where there is none.
@@ -94,6 +99,10 @@ class FlatParameters {
   void zero_grad();
   /// Writes zeros where no gradient came since zero_grad, so that the flat gradient is defined everywhere.
   void settle_gradients();
+  void settle_gradient(const Segment& segment);
+  /// Every gradient becomes -0, which adds nothing to any number, not even the sign of a zero: of a rank that has no
+  /// sample in an update of several.
+  void add_nothing();
   /// Which segments' gradients are old, and that being so again: what a replayed step leaves behind.
   std::vector<bool> stale_gradients() const;
   void set_stale_gradients(const std::vector<bool>& stale);
@@ -110,6 +119,7 @@ class FlatParameters {
   std::map<std::string, Tensor> states_;
   std::vector<Segment> segments_;
   std::vector<std::int64_t> group_begin_;
+  std::int64_t state_begin_ = 0, state_end_ = 0;   // elements
   std::string tracked_name_;
   std::shared_ptr<RowTracker> tracked_rows_;
 };

@@ -75,16 +75,19 @@ class Operand {
 /// An all_reduce under way, with its operand.
 class AllReduce final : public Work {
  public:
-  AllReduce(Operand operand, std::unique_ptr<Work> work) : operand_(std::move(operand)), work_(std::move(work)) {}
+  AllReduce(Operand operand, CollectiveTrace::Note note, std::unique_ptr<Work> work)
+      : operand_(std::move(operand)), note_(std::move(note)), work_(std::move(work)) {}
 
   void wait() override {
     if (work_ == nullptr) return;
+    note_.awaited();
     std::exchange(work_, nullptr)->wait();
     operand_.bring_back("all_reduce");
   }
 
  private:
   Operand operand_;
+  CollectiveTrace::Note note_;
   std::unique_ptr<Work> work_;
 };
 
@@ -116,8 +119,9 @@ std::unique_ptr<Work> ProcessGroup::all_reduce_async(const Tensor& flat, ReduceK
   check_operand("all_reduce_async", flat);
   check_reducible("all_reduce_async", flat.dtype());
   Operand operand(flat, device());
-  std::unique_ptr<Work> work = begin(all_reduce_call(operand.there(), kind));
-  return std::make_unique<AllReduce>(std::move(operand), std::move(work));
+  const Collective call = noted(all_reduce_call(operand.there(), kind));
+  std::unique_ptr<Work> work = begin(call);
+  return std::make_unique<AllReduce>(std::move(operand), call.note, std::move(work));
 }
 
 void ProcessGroup::reduce_scatter(const Tensor& flat, const Tensor& shard, ReduceKind kind) {
@@ -228,12 +232,25 @@ ProcessGroup::~ProcessGroup() = default;
 
 std::unique_ptr<Work> ProcessGroup::begin(const Collective& call) {
   if (thread_ == nullptr) thread_ = std::make_unique<CollectiveThread>();
-  return thread_->begin([this, call] { run(call); });
+  return thread_->begin([this, call] {
+    call.note.begun();
+    run(call);
+    call.note.ended();
+  });
 }
 
-void ProcessGroup::run_in_order(const Collective& call) {
+void ProcessGroup::run_in_order(const Collective& wanted) {
+  const Collective call = noted(wanted);
+  call.note.awaited();
   if (thread_ != nullptr) thread_->wait_until_idle();
+  call.note.begun();
   run(call);
+  call.note.ended();
+}
+
+ProcessGroup::Collective ProcessGroup::noted(Collective call) {
+  call.note = {name(call.operation), static_cast<std::int64_t>(bytes_of(call.input_numel, call.dtype))};
+  return call;
 }
 
 // --- One rank -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/collective_trace.h"
 #include "core/device.h"
 #include "core/tensor.h"
 
@@ -89,6 +90,7 @@ class ProcessGroup {
     const Storage* output_storage = nullptr;   ///< null for host numbers
     ReduceKind kind = ReduceKind::sum;
     int root = 0;
+    CollectiveTrace::Note note{};
   };
   /// "all_reduce (sum) of 8 elements of f32".
   static std::string describe(const Collective& call);
@@ -106,6 +108,7 @@ class ProcessGroup {
 
  private:
   static Collective all_reduce_call(const Tensor& flat, ReduceKind kind);
+  static Collective noted(Collective call);
   void run_in_order(const Collective& call);
 
   std::unique_ptr<CollectiveThread> thread_;   // made by the first begin()

@@ -53,6 +53,9 @@ const kernels::AdamWCoefficients* coefficients_in(const Tensor& numbers, std::in
 }  // namespace
 
 void AdamW::defer_rows(const std::string& name) {
+  if (is_sharded())
+    fail(ErrorCode::usage, "AdamW::defer_rows: ranks share the states out (shard_states), and rows of ", name,
+         " cannot be updated late");
   RowTracker& rows = flat_.track_rows(name);
   if (deferred_) return;
   const Segment* const segment = flat_.find(name);
@@ -150,7 +153,8 @@ std::vector<kernels::AdamWGroup> AdamW::kernel_groups() const {
 }
 
 kernels::AdamW AdamW::kernel(const std::vector<kernels::AdamWGroup>& groups) {
-  const FlatParameters::LowSide low = flat_.low_side();
+  // A sharded one leaves the copies of all values to their next reader.
+  const FlatParameters::LowSide low = is_sharded() ? FlatParameters::LowSide{} : flat_.low_side();
   return {
       .dtype = flat_.values().dtype(),
       .groups = groups.data(),
@@ -158,8 +162,8 @@ kernels::AdamW AdamW::kernel(const std::vector<kernels::AdamWGroup>& groups) {
       .beta1 = options_.beta1,
       .beta2 = options_.beta2,
       .eps = options_.eps,
-      .grad = flat_.gradients().data(),
-      .param = flat_.values().data(),
+      .grad = own(flat_.gradients()).data(),
+      .param = own(flat_.values()).data(),
       .exp_avg = flat_.state("exp_avg").data(),
       .exp_avg_sq = flat_.state("exp_avg_sq").data(),
       .low = low.values,
@@ -170,6 +174,7 @@ kernels::AdamW AdamW::kernel(const std::vector<kernels::AdamWGroup>& groups) {
 }
 
 void AdamW::update(double clip_coefficient) {
+  if (group_ranges().empty()) return;   // a rank without elements of its own
   std::vector<kernels::AdamWCoefficients> now;
   for (const GroupRange& range : group_ranges())
     now.push_back(kernels::coefficients(range.lr, range.weight_decay, options_.beta1, options_.beta2, steps_));

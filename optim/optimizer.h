@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/flat_parameters.h"
 #include "core/parameter.h"
+#include "core/process_group.h"
 
 namespace sinter::optim {
 
@@ -42,7 +44,16 @@ class Optimizer {
   /// states in another way than a forward does. Does nothing where nothing is left.
   virtual void flush() {}
 
-  /// The state by name, "<state>.<parameter>", as views in the parameters' shapes. Flushes.
+  /// ZeRO stage 1 (Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models"): from
+  /// now on this rank keeps the states of about 1 / R of the elements and updates these, and step() hands the values on
+  /// to all ranks. The bits are those of an optimizer that keeps all. Each rank has an optimizer over the same
+  /// parameters with the same options, and gradients that are whole and the same on every rank; all call step() and
+  /// state_tensors() together. Again with the same ranks does nothing. Error(usage) when there are states already.
+  void shard_states(std::shared_ptr<ProcessGroup> ranks);
+  bool is_sharded() const { return ranks_ != nullptr; }
+
+  /// The state by name, "<state>.<parameter>", in the parameters' shapes: views, but copies on the CPU of a sharded
+  /// one's, whole on rank 0 and none on other ranks. Flushes.
   std::vector<std::pair<std::string, Tensor>> state_tensors();
   /// Reads every state through `read` and takes `steps` as the number of updates done. Flushes first. Error(bad_input)
   /// when a shape or dtype differs.
@@ -54,14 +65,17 @@ class Optimizer {
   Optimizer(const char* name, double lr, std::vector<const char*> states, std::vector<ParameterGroup> groups);
 
   struct GroupRange {
-    std::int64_t begin, end;    ///< elements of the flat buffers
+    std::int64_t begin, end;    ///< elements of own()
     double lr, weight_decay;
   };
+  /// Those of the groups that have elements which update() is to write.
   std::vector<GroupRange> group_ranges() const;
+  /// The elements of a flat buffer [N] that update() is to write: all, or this rank's. Buffers of state() are of these.
+  Tensor own(const Tensor& flat) const;
   /// True where update() writes the 16-bit copies and reads the 16-bit gradients of FlatParameters::keep_low_copy.
   /// Otherwise a copy costs a cast after each update, and gradients in 16 bits are an Error(unsupported) in step().
   virtual bool knows_low_side() const { return false; }
-  /// Writes flat_.values(). steps() counts this update already, and every gradient is whole.
+  /// Writes own(flat_.values()). steps() counts this update already, and every gradient is whole.
   virtual void update(double clip_coefficient) = 0;
   /// load_state() has replaced states and steps().
   virtual void loaded() {}
@@ -73,8 +87,13 @@ class Optimizer {
   std::vector<const char*> states_;
   std::vector<std::pair<double, double>> group_factors_;   // weight decay, lr scale
   FlatParameters flat_;
+  std::shared_ptr<ProcessGroup> ranks_;   // that share the states out; null: this one keeps all
   std::int64_t steps_ = 0;
   std::int64_t undrained_ = 0;   // updates of a QueuedUpdate that steps_ does not count yet
+
+ private:
+  void share_values();
+  Tensor whole_state(const char* state);
 };
 
 }  // namespace sinter::optim

@@ -59,6 +59,9 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
     : optimizer_(optimizer), device_(optimizer.flat_.values().device()) {
   check_options(options);
   optimizer_.check_drained("a QueuedUpdate");
+  if (optimizer_.is_sharded())
+    fail(ErrorCode::unsupported, "QueuedUpdate: ranks share the optimizer's states out (shard_states), which it does "
+         "not know");
   optimizer_.flush();
   UpdateState begin;
   prepare_.record_count = options.record_count;
@@ -130,6 +133,11 @@ void QueuedUpdate::place_norm(double max_grad_norm) {
 Tensor QueuedUpdate::loss_gradient() const {
   static_assert(offsetof(UpdateState, loss_gradient) % sizeof(float) == 0);
   return Tensor::view_of(state_.storage(), offsetof(UpdateState, loss_gradient) / sizeof(float), {}, {}, Dtype::f32);
+}
+
+Tensor QueuedUpdate::loss() const {
+  static_assert(offsetof(UpdateState, loss) % sizeof(double) == 0);
+  return Tensor::view_of(state_.storage(), offsetof(UpdateState, loss) / sizeof(double), {1}, {1}, Dtype::f64);
 }
 
 void QueuedUpdate::add_loss(const Tensor& loss) {

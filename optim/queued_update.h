@@ -49,6 +49,8 @@ class QueuedUpdate {
   Tensor loss_gradient() const;
   /// Adds a loss (one element, any floating dtype, not multiplied by the scale) to that of the update under way.
   void add_loss(const Tensor& loss);
+  /// The loss of the update under way, [1] f64 in device memory; ranks add theirs up before run(), as their gradients.
+  Tensor loss() const;
   /// Launches one update with the gradients as they are. Error(usage) when is_full(), when step() or load_state() of
   /// the optimizer moved its steps() since the last drain, and when FlatParameters::keep_low_copy came after this was
   /// made.

@@ -27,9 +27,9 @@ Sgd::Sgd(std::vector<ParameterGroup> groups, SgdOptions options)
 
 void Sgd::update(double clip_coefficient) {
   for (const GroupRange& range : group_ranges()) {
-    const auto part = [&](Tensor& flat) { return flat.narrow(0, range.begin, range.end - range.begin); };
-    Tensor values = part(flat_.values());
-    Tensor direction = part(flat_.gradients()) * clip_coefficient;
+    const auto part = [&](const Tensor& own) { return own.narrow(0, range.begin, range.end - range.begin); };
+    Tensor values = part(own(flat_.values()));
+    Tensor direction = part(own(flat_.gradients())) * clip_coefficient;
     if (range.weight_decay > 0) direction.add_(values * range.weight_decay);
     if (options_.momentum > 0) {
       Tensor buffer = part(flat_.state("momentum_buffer"));

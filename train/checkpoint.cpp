@@ -81,6 +81,8 @@ constexpr std::string_view kCosmetic[] = {"output_dir",
                                           "fp16_full_eval",
                                           "bf16_full_eval",
                                           "cuda_graphs",
+                                          "ddp_bucket_cap_mb",
+                                          "zero_stage",
                                           "device"};   // computed_on says more
 
 /// Whose bits a run has: the backend with its libraries, and for a GPU its name.
@@ -114,10 +116,9 @@ Json sinter_state(const RunParts& run) {
   });
 }
 
-void write_optimizer(optim::Optimizer& optimizer, OutputFile& out) {
+void write_optimizer(OptimizerStates states, OutputFile& out) {
   std::vector<SafetensorsTensor> tensors;
-  auto state = optimizer.state_tensors();
-  for (auto& [name, tensor] : state) {
+  for (auto& [name, tensor] : states) {
     tensor = tensor.to(Device::cpu());
     tensors.push_back({name, tensor.dtype(), {tensor.shape().begin(), tensor.shape().end()}, tensor.data()});
   }
@@ -173,7 +174,8 @@ void write_small_files(const nn::Module& model, const data::BertTokenizer* token
 
 }  // namespace
 
-void save_checkpoint(const std::filesystem::path& path, const RunParts& run, bool only_model) {
+void save_checkpoint(const std::filesystem::path& path, const RunParts& run, const OptimizerStates& states,
+                     bool only_model) {
   check_finite(run.model);
   move_aside_what_is_not_ours(path);
   StagedFolder folder(path);
@@ -181,7 +183,7 @@ void save_checkpoint(const std::filesystem::path& path, const RunParts& run, boo
                     [&](const std::string& name, const std::string& content) { folder.write(name, content); });
   folder.write("model.safetensors", [&](OutputFile& out) { write_weights(run.model, out); });
   if (!only_model) {
-    folder.write("optimizer.safetensors", [&](OutputFile& out) { write_optimizer(run.optimizer, out); });
+    folder.write("optimizer.safetensors", [&](OutputFile& out) { write_optimizer(states, out); });
     folder.write("sinter_state.json", sinter_state(run).dump() + "\n");
     if (run.gemm != nullptr) folder.write(TunedGemm::kFile, run.gemm->tuning().table().to_json().dump() + "\n");
   }

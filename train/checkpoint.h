@@ -32,13 +32,17 @@ struct RunParts {
   const TunedGemm* gemm = nullptr;           ///< null: products are not tuned
 };
 
+/// What Optimizer::state_tensors() gives.
+using OptimizerStates = std::vector<std::pair<std::string, Tensor>>;
+
 /// Files: config.json (of a BERT), model.safetensors, the tokenizer's, optimizer.safetensors, trainer_state.json (HF's
 /// schema), training_args.json, sinter_state.json, gemm_table.json (with tune_gemm), manifest.json (sizes and SHA-256
 /// of the others); with `only_model` no optimizer.safetensors, sinter_state.json and gemm_table.json. Written to a
 /// staging folder, synced, renamed into place: a reader sees all of it or nothing. What stands there and is not ours
 /// is moved aside, which a line says.
 /// Error(diverged) when a weight is inf or NaN: then nothing is written.
-void save_checkpoint(const std::filesystem::path& folder, const RunParts& run, bool only_model);
+void save_checkpoint(const std::filesystem::path& folder, const RunParts& run, const OptimizerStates& states,
+                     bool only_model);
 
 /// Reads a checkpoint into `run`. Error(bad_input) when a file is missing or fails its checksum or the model differs,
 /// Error(usage) when the run's seeds, its sampling or its data set differ (both values named) or the checkpoint holds

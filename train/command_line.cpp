@@ -103,7 +103,7 @@ void add_job_options(CLI::App& app, CommandLine& c) {
   Group(app, "Run")
       .option("--output_dir", a.output_dir, "Where all results go; the default is replaced")
       .flag("--overwrite_output_dir", a.overwrite_output_dir, "Accept an output_dir that is not empty")
-      .option("--resume_from_checkpoint", a.resume_from_checkpoint, "A checkpoint's folder, or true for the newest")
+      .option("--resume_from_checkpoint", a.resume_from_checkpoint, "A checkpoint's folder, true for the newest, auto for that if any")
       .flag("--ignore_data_skip", a.ignore_data_skip, "A resumed run begins its epoch's data anew")
       .option("--seed", a.seed, "Of dropout and of new parameters")
       .option("--data_seed", a.data_seed, "Of the order of the data; --seed where not given")
@@ -112,6 +112,8 @@ void add_job_options(CLI::App& app, CommandLine& c) {
       .flag("--use_cpu,--no_cuda", a.use_cpu, "The same as --device cpu")
       .option("--num_threads", c.num_threads, "CPU threads, 0: all cores; never changes a result")
       .option("--nproc", c.nproc, "Train with this many processes, which mpirun starts")
+      .option("--ddp_bucket_cap_mb", a.ddp_bucket_cap_mb, "MiB of gradients that ranks add up at once; 0: all")
+      .option("--zero_stage", a.zero_stage, "1: ranks share the optimizer's states out; the same results")
       .option("--ddp_timeout", c.ddp_timeout, "Seconds without a sign of life until a rank is lost")
       .option("--cpu_isa", c.cpu_isa, "avx2 or avx512; the best where not given")
       .flag("--disable_tqdm", a.disable_tqdm, "No progress bar");
@@ -402,7 +404,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv) {
   }
   check_written_values(app);
   TrainingArguments& a = c.args;
-  for (const char* truth : {"true", "false"})
+  for (const char* truth : {"true", "false", "auto"})
     if (a.resume_from_checkpoint && lower_case(*a.resume_from_checkpoint) == truth) a.resume_from_checkpoint = truth;
   if (!a.do_train && !a.do_eval && !a.do_predict && !c.only_classifies()) {
     for (const char* name : {"--do_train", "--do_eval", "--do_predict"})

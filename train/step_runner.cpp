@@ -18,13 +18,16 @@ StepRunner::StepRunner(const nn::BertForSequenceClassification& model, optim::Ad
       arena_(device_) {}
 
 void StepRunner::run(const data::CollatedBatch& batch, const MicroStep& place) {
+  // What is captured, or looked at for it, holds no operation between ranks.
+  std::optional<GradientReducer::Overlap> overlap;
+  if (options_.reducer != nullptr && place.last && !options_.cuda_graphs) overlap.emplace(*options_.reducer);
   PackedBatch packed;
   if (!pack(batch, packed)) return run_as_it_is(batch, place);
   const std::int64_t longest = packed.lengths.empty() ? 0 : *std::ranges::max_element(packed.lengths);
   StepBucket bucket = bucket_of(static_cast<std::int64_t>(packed.ids.size()), longest, batch.sample_count,
                                 model_.config.max_position_embeddings);
   bucket.first = place.first;
-  bucket.last = place.last;
+  bucket.last = update_follows(place);
   Program& chosen = program(bucket);
   const StepNumbers numbers{place.global_step, static_cast<std::uint32_t>(batch.first_sample), 1 / place.num_items};
   chosen.inputs->fill(packed, numbers, model_);
@@ -78,8 +81,19 @@ void StepRunner::replay(const StepBucket& bucket, const Program& program) {
 
 void StepRunner::run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place) {
   const StepScope scope(options_.seed, place.global_step, static_cast<std::uint32_t>(batch.first_sample));
-  if (place.last) update_.flush_when_due();
-  compute(to_inputs(batch, place.num_items), {.first = place.first, .last = place.last});
+  if (update_follows(place)) update_.flush_when_due();
+  compute(to_inputs(batch, place.num_items), {.first = place.first, .last = update_follows(place)});
+}
+
+void StepRunner::finish_update(bool has_gradient) {
+  if (!has_gradient) {
+    optimizer_.zero_grad();
+    optimizer_.parameters().add_nothing();
+  }
+  options_.reducer->finish();
+  options_.reducer->ranks().all_reduce(update_.loss());
+  update_.flush_when_due();
+  update_.run();
 }
 
 void StepRunner::compute(const nn::BertInputs& arrays, const StepBucket& place) {

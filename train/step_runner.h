@@ -12,6 +12,7 @@
 #include "nn/bert.h"
 #include "optim/adamw.h"
 #include "optim/queued_update.h"
+#include "train/gradient_reducer.h"
 #include "train/step_inputs.h"
 
 namespace sinter::train {
@@ -36,15 +37,20 @@ class StepRunner {
     double label_smoothing = 0;
     bool cuda_graphs = true;              ///< false: every batch is launched kernel by kernel
     std::size_t most_buckets = 256;
+    /// Of several ranks: captured steps end with backward, and finish_update() does what follows. Null: one rank.
+    GradientReducer* reducer = nullptr;
   };
 
-  /// The three live longer than the runner.
+  /// The three, and the reducer, live longer than the runner.
   StepRunner(const nn::BertForSequenceClassification& model, optim::AdamW& optimizer, optim::QueuedUpdate& update,
              Options options);
 
   /// Error(usage) for a batch that the model cannot take; Error(unsupported) beyond most_buckets, with how often each
   /// came.
   void run(const data::CollatedBatch& batch, const MicroStep& place);
+  /// With a reducer, on every rank behind the last micro-batch of an update: adds gradients and losses of the ranks up,
+  /// and launches the update. `has_gradient`: this rank ran a micro-batch of it.
+  void finish_update(bool has_gradient);
 
   struct Bucket {
     StepBucket sizes;
@@ -68,6 +74,7 @@ class StepRunner {
   void run_program(const StepBucket& bucket, Program& program);
   void replay(const StepBucket& bucket, const Program& program);
   void run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place);
+  bool update_follows(const MicroStep& place) const { return place.last && options_.reducer == nullptr; }
   /// Forward, backward and, for the last of an update, that.
   void compute(const nn::BertInputs& arrays, const StepBucket& place);
 

@@ -99,6 +99,7 @@ class Trainer {
   ~Trainer();
 
   /// Trains to the end. `resume_from_checkpoint`: a checkpoint folder; "true" for the newest valid one in output_dir;
+  /// "auto" for that one, or the beginning where there is none, as a launcher needs that starts a job again;
   /// "false" is none.
   TrainOutput train(const std::optional<std::string>& resume_from_checkpoint = std::nullopt);
 
@@ -150,7 +151,7 @@ class Trainer {
   void start(Run& run, const std::optional<std::filesystem::path>& checkpoint);
   /// Behind load_checkpoint: where the run goes on. True when a callback had stopped it.
   bool resume(const Run& run);
-  void share_weights(const Run& run) const;
+  void join_ranks(Run& run);
   void run_epoch(Run& run);
   void end_epoch(Run& run);
 
@@ -185,11 +186,12 @@ class Trainer {
   kernels::UpdateRecord apply_update(Run& run, double loss);
   /// Every rank's gradients and sums become those of all ranks together; and a signal that came to one of them.
   void add_up(Run& run, Sums& sums);
+  void count_tokens(const Run& run, double tokens);
   /// Every rank calls it at the same point of a run.
   void agree_on_signal();
   /// Number of the signal that ends this run at the same step on every rank, or 0.
   int stop_signal() const;
-  /// Takes note of all updates that the device has done meanwhile; waits for it.
+  /// Takes note of all updates that the device has done meanwhile, and of a signal to any rank; waits for both.
   void settle(Run& run);
   /// Takes note of update number `step`. Error(diverged) where it ends the run.
   void account(Run& run, const kernels::UpdateRecord& record, std::int64_t step);

@@ -55,6 +55,10 @@ void validate_sizes(const TrainingArguments& a) {
   require_size("gradient_accumulation_steps", a.gradient_accumulation_steps);
   require(a.num_train_epochs >= 0 && a.num_train_epochs <= 1e6, "num_train_epochs", a.num_train_epochs,
           "lie between 0 and 1000000");
+  require(a.ddp_bucket_cap_mb >= 0 && a.ddp_bucket_cap_mb <= 1'000'000, "ddp_bucket_cap_mb", a.ddp_bucket_cap_mb,
+          "lie between 0 and 1000000");
+  require(a.zero_stage == 0 || a.zero_stage == 1, "zero_stage", a.zero_stage,
+          "be 0 or 1, which shares the optimizer's states out between ranks");
   require(static_cast<double>(a.max_steps) < kMaxSteps, "max_steps", a.max_steps, "be smaller than 2^32");
   for (const auto& [field, seed] : {std::pair{"seed", a.seed}, std::pair{"data_seed", a.data_seed.value_or(0)}})
     require(seed >> 63 == 0, field, seed, "be smaller than 2^63");

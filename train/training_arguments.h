@@ -99,6 +99,12 @@ struct TrainingArguments {
   /// library proposes, and take the fastest (train/tuned_gemm.h); checkpoints and a cache keep the choices. Without it
   /// products take the heuristic's first algorithm, and runs repeat bit for bit without any file.
   bool tune_gemm = false;
+  /// With several ranks: their gradients are added up in ranges of at most so many MiB, each as soon as backward has
+  /// completed it (train/gradient_reducer.h). 0: all of them at once, after backward; the same bits.
+  std::int64_t ddp_bucket_cap_mb = 25;
+  /// Not HF's, but DeepSpeed's. 1: each rank keeps the optimizer's states of its part of the parameters
+  /// (optim::Optimizer::shard_states); the same bits, and no effect on one rank.
+  std::int64_t zero_stage = 0;
   bool gradient_checkpointing = false;     ///< refused: BertLayer does not recompute yet
 
   /// Error(usage) that names the field, its value and the rule it breaks; Error(unsupported) for what sinter does not.

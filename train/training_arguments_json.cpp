@@ -77,6 +77,8 @@ void for_each_field(Arguments& a, Visit&& visit) {
   visit("bf16_full_eval", a.bf16_full_eval);
   visit("cuda_graphs", a.cuda_graphs);
   visit("tune_gemm", a.tune_gemm);
+  visit("ddp_bucket_cap_mb", a.ddp_bucket_cap_mb);
+  visit("zero_stage", a.zero_stage);
   visit("gradient_checkpointing", a.gradient_checkpointing);
 }
 

@@ -73,9 +73,12 @@ bool holds_results(const std::filesystem::path& folder) {
 std::optional<std::filesystem::path> Trainer::find_checkpoint(
     const std::optional<std::string>& resume_from_checkpoint) const {
   if (!resume_from_checkpoint || *resume_from_checkpoint == "false") return std::nullopt;
-  if (*resume_from_checkpoint != "true") return *resume_from_checkpoint;
+  const bool must_be_there = *resume_from_checkpoint == "true";
+  if (!must_be_there && *resume_from_checkpoint != "auto") return *resume_from_checkpoint;
   std::optional<std::filesystem::path> found = newest_valid_checkpoint(parts_.args.output_dir);
-  if (!found) fail(ErrorCode::not_found, "No valid checkpoint found in output directory ", parts_.args.output_dir);
+  if (!found && must_be_there)
+    fail(ErrorCode::not_found, "No valid checkpoint found in output directory ", parts_.args.output_dir,
+         "; with auto in the place of true the run begins anew where there is none");
   return found;
 }
 
@@ -149,6 +152,12 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
   control_ = {};
   agreed_signal_ = 0;
   Run run(*this, make_optimizer());
+  if (parts_.args.zero_stage == 1) {
+    if (ranks().size() > 1)
+      run.optimizer->shard_states(parts_.process_group);
+    else
+      log_info("zero_stage has no effect: one rank keeps all of the optimizer's states");
+  }
   run.plan = plan_training(parts_.args, parts_.train_dataset->size(), batch_size, ranks().size());
   start(run, checkpoint);
   const StopSignal stop;
@@ -184,7 +193,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
     log_info("resuming from " + checkpoint->string() + ", at step " + std::to_string(state_.global_step));
     stopped = resume(run);
   }
-  share_weights(run);
+  join_ranks(run);
   run.gemm = TunedGemm::begin(args, checkpoint, state_);
   state_.num_train_epochs = run.plan.num_train_epochs;
   state_.train_batch_size = run.plan.batch_size;
@@ -215,14 +224,13 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
-/// All ranks begin with the weights of rank 0.
-void Trainer::share_weights(const Run& run) const {
+/// All ranks begin with the weights of rank 0, and add up their gradients.
+void Trainer::join_ranks(Run& run) {
   if (ranks().size() == 1) return;
-  const NoGradGuard no_grad;
-  Tensor weights = run.optimizer->parameters().values();
-  const Tensor on_host = weights.to(Device::cpu());
-  ranks().broadcast(on_host);
-  if (!weights.device().is_cpu()) weights.copy_(on_host);
+  FlatParameters& parameters = run.optimizer->parameters();
+  ranks().broadcast(parameters.values());
+  run.reducer = std::make_unique<GradientReducer>(parameters, parts_.model->named_parameters(), ranks(),
+                                                  parts_.args.ddp_bucket_cap_mb * (1 << 20));
 }
 
 bool Trainer::resume(const Run& run) {
@@ -281,7 +289,7 @@ void Trainer::end_epoch(Run& run) {
 
 /// Why the host has to wait for every step on a CUDA device; "" where it need not.
 std::string Trainer::why_one_by_one(const Run& run) const {
-  if (ranks().size() > 1) return "the gradients of several ranks are added up on the host";
+  if (run.optimizer->is_sharded()) return "zero_stage is 1";
   if (parts_.compute_loss) return "compute_loss is given";
   if (parts_.optimizers.optimizer != nullptr) return "an optimizer is given";
   if (dynamic_cast<const optim::AdamW*>(run.optimizer.get()) == nullptr) return "optim is " + parts_.args.optim;
@@ -312,7 +320,8 @@ void Trainer::queue_steps(Run& run) {
       dynamic_cast<const nn::BertForSequenceClassification&>(*parts_.model), optimizer, *run.queued,
       StepRunner::Options{.seed = args.seed,
                           .label_smoothing = args.label_smoothing_factor,
-                          .cuda_graphs = args.cuda_graphs});
+                          .cuda_graphs = args.cuda_graphs,
+                          .reducer = run.reducer.get()});
 }
 
 /// Of the updates from here on that are not skipped, as far as the device may get before it is told more.

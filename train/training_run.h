@@ -12,6 +12,7 @@
 #include "optim/optimizer.h"
 #include "optim/plateau.h"
 #include "train/checkpoint.h"
+#include "train/gradient_reducer.h"
 #include "train/trainer.h"
 #include "train/tuned_gemm.h"
 
@@ -45,12 +46,14 @@ struct Trainer::Run {
   std::function<double(std::int64_t)> factor;             // of base_lr; empty with a plateau
   std::optional<optim::ReduceLrOnPlateau> plateau;
   std::optional<optim::LossScaler> scaler;                // with fp16
+  std::unique_ptr<GradientReducer> reducer;               // with several ranks
   std::unique_ptr<TunedGemm> gemm;                        // with tune_gemm, where there is something to tune
   std::unique_ptr<optim::QueuedUpdate> queued;            // these two on CUDA devices, unless somebody looks inside
   std::unique_ptr<StepRunner> runner;                     //   a step
   std::unique_ptr<data::Sampler> sampler;
   std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
   double flos_per_token = 0;
+  double own_tokens = 0;                                  // that this rank has counted since the last settle()
   double seconds_before = 0;                              // of earlier sessions
   std::chrono::steady_clock::time_point begun;
   bool unsaved = false;                                   // the state has changed since the last checkpoint

@@ -62,6 +62,8 @@ void Trainer::run_update(Run& run) {
     if (first < last) {
       const data::CollatedBatch batch = collate(*parts_.train_dataset, rows_between(first, last), first - begin);
       const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
+      std::optional<GradientReducer::Overlap> overlap;
+      if (run.reducer && !run.runner && place.last) overlap.emplace(*run.reducer);
       if (run.runner)
         run.runner->run(batch, place);
       else
@@ -71,13 +73,15 @@ void Trainer::run_update(Run& run) {
     }
     if (!place.last) fire(&TrainerCallback::on_substep_end);
   }
-  add_up(run, sums);
-  state_.num_input_tokens_seen += static_cast<std::int64_t>(sums.tokens);
-  state_.total_flos += run.flos_per_token * sums.tokens;
   if (run.runner) {
+    if (run.reducer) run.runner->finish_update(sums.samples > 0);
+    run.own_tokens += sums.tokens;
+    count_tokens(run, sums.tokens);
     fire(&TrainerCallback::on_pre_optimizer_step);
     fire(&TrainerCallback::on_optimizer_step);
   } else {
+    add_up(run, sums);
+    count_tokens(run, sums.tokens);
     account(run, apply_update(run, sums.loss), state_.global_step + 1);
   }
   count_update(run, end);
@@ -96,17 +100,19 @@ double Trainer::run_micro_step(Run& run, const data::CollatedBatch& batch, std::
 
 /// Loss and gradients are sums over the samples of an update divided by their number, so those of the ranks add up.
 void Trainer::add_up(Run& run, Sums& sums) {
-  if (ranks().size() == 1) return;
-  FlatParameters& parameters = run.optimizer->parameters();
-  parameters.settle_gradients();
-  Tensor gradients = parameters.gradients();
-  if (sums.samples == 0) gradients.fill_(-0.0);   // this rank had no sample, and adds not even the sign of a zero
-  const Tensor on_host = gradients.to(Device::cpu());
-  ranks().all_reduce(on_host);
-  if (!gradients.device().is_cpu()) gradients.copy_(on_host);
-  const std::vector<double> added = ranks().all_reduce_sums(std::array{sums.loss, sums.samples, sums.tokens});
-  sums = {.loss = added[0], .samples = added[1], .tokens = added[2]};
+  if (!run.reducer) return;
+  if (sums.samples == 0) run.optimizer->parameters().add_nothing();
+  run.reducer->finish();
+  const std::vector<double> added = ranks().all_reduce_sums(std::array{sums.loss, sums.tokens});
+  sums.loss = added[0];
+  sums.tokens = added[1];
   agree_on_signal();
+}
+
+/// Behind add_up(), or with a runner of several ranks those of this one, to which settle() adds the others'.
+void Trainer::count_tokens(const Run& run, double tokens) {
+  state_.num_input_tokens_seen += static_cast<std::int64_t>(tokens);
+  state_.total_flos += run.flos_per_token * tokens;
 }
 
 void Trainer::agree_on_signal() {
@@ -141,6 +147,11 @@ void Trainer::settle(Run& run) {
   if (!run.queued) return;
   const std::vector<kernels::UpdateRecord> records = run.queued->drain();
   count_seconds(run);   // the host may have been far ahead
+  if (run.reducer) {
+    const std::array tokens{std::exchange(run.own_tokens, 0)};
+    count_tokens(run, ranks().all_reduce_sums(tokens)[0] - tokens[0]);
+    agree_on_signal();
+  }
   std::int64_t step = state_.global_step - static_cast<std::int64_t>(records.size());
   for (const kernels::UpdateRecord& record : records) account(run, record, ++step);
   const std::int64_t needed = std::min(state_.scheduler_steps + run.queued->capacity(), state_.max_steps);
@@ -250,8 +261,11 @@ void Trainer::save(Run& run) {
   if (state_.best_global_step == state_.global_step) state_.best_model_checkpoint = folder.string();
   state_.stateful_callbacks = callbacks_.states(control_);
   run.optimizer->flush();
+  const bool only_model = args.save_only_model && stop_signal() == 0;   // a stopped run goes on
+  OptimizerStates states;
+  if (!only_model) states = run.optimizer->state_tensors();   // of all ranks
   if (is_world_process_zero()) {
-    save_checkpoint(folder, run.parts(), args.save_only_model && stop_signal() == 0);   // a stopped run goes on
+    save_checkpoint(folder, run.parts(), states, only_model);
     std::erase(replaced_, folder);
     remove_replaced();
     rotate_checkpoints(args.output_dir, args.save_total_limit.value_or(0), state_.global_step,

@@ -4,12 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/autograd/mode.h"
@@ -19,6 +21,7 @@
 #include "core/ops/reduce.h"
 #include "core/random.h"
 #include "tests/core/expect_error.h"
+#include "tests/core/other_devices.h"
 
 namespace sinter {
 namespace {
@@ -128,6 +131,115 @@ TEST(ProcessGroup, DataParallelTrainingEqualsOneProcessThatAccumulates) {
         }
       });
     }
+}
+
+// --- While the caller computes ---
+
+TEST(ProcessGroup, AsynchronousOperationsKeepTheOrderOfTheCalls) {
+  constexpr int kRanks = 3;
+  const Tensor expected = sequential_sum(kRanks, 1000, Dtype::f32);
+  LocalSim::run(kRanks, [&](ProcessGroup& group) {
+    for (int round = 0; round < 50; ++round) {
+      const Tensor first = part(group.rank(), 1000, Dtype::f32), second = part(group.rank(), 1000, Dtype::f64);
+      const std::unique_ptr<Work> a = group.all_reduce_async(first);
+      const std::unique_ptr<Work> b = group.all_reduce_async(second, ReduceKind::max);
+      const double one[] = {1};
+      EXPECT_EQ(group.all_reduce_sums(one), std::vector<double>{kRanks});   // behind both
+      b->wait();
+      a->wait();
+      a->wait();
+      EXPECT_EQ(bytes(first), bytes(expected));
+      EXPECT_STREQ(first.storage()->last_writer(), "all_reduce");
+    }
+  });
+}
+
+// The caller goes on where a peer is late: here rank 0 must come first, whose peer comes when it has gone on.
+TEST(ProcessGroup, AnAsynchronousOperationDoesNotWaitForPeers) {
+  std::atomic<bool> went_on{false};
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    const Tensor x = Tensor::ones({8});
+    if (group.rank() == 1)
+      while (!went_on.load()) std::this_thread::yield();
+    const std::unique_ptr<Work> work = group.all_reduce_async(x);
+    went_on.store(true);
+    work->wait();
+    EXPECT_EQ(x.to_vector<float>(), std::vector<float>(8, 2.0F));
+  });
+}
+
+TEST(ProcessGroup, AnAsynchronousOperationThrowsWhenItIsAwaited) {
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    const Tensor x = Tensor::zeros({group.rank() == 0 ? 4 : 5}), kept = Tensor::ones({2});
+    const std::unique_ptr<Work> bad = group.all_reduce_async(x), good = group.all_reduce_async(kept);
+    expect_usage_error([&] { bad->wait(); }, "the ranks disagree: rank 0 calls all_reduce (sum) of 4 elements of f32");
+    good->wait();
+    EXPECT_EQ(kept.to_vector<float>(), (std::vector<float>{2, 2}));
+    static_cast<void>(group.all_reduce_async(kept));   // whoever drops it waits for it
+    EXPECT_EQ(kept.to_vector<float>(), (std::vector<float>{4, 4}));
+  });
+  expect_error(
+      [] {
+        LocalSim::run(2, [](ProcessGroup& group) {
+          const Tensor x = Tensor::zeros({8});
+          const std::unique_ptr<Work> work = group.rank() == 0 ? group.all_reduce_async(x) : nullptr;
+          if (group.rank() == 1) fail(ErrorCode::diverged, "rank 1 has enough");
+          work->wait();
+        });
+      },
+      ErrorCode::diverged, "rank 1 has enough");
+}
+
+TEST(ProcessGroup, TensorsOfOtherDevicesTravelByACopy) {
+  if (const std::string why = testing::why_not_on(Device::simt()); !why.empty()) GTEST_SKIP() << why;
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    const TensorOptions there{Dtype::f32, Device::simt(group.rank())};
+    const auto on_device = [&](std::vector<float> values) {
+      const auto count = static_cast<std::int64_t>(values.size());
+      return Tensor::from(values, {count}).to(there.device);
+    };
+    const float r = static_cast<float>(group.rank());
+    const Tensor x = on_device({r, 2, 3, 4});
+    group.all_reduce(x);
+    EXPECT_EQ(x.to(Device::cpu()).to_vector<float>(), (std::vector<float>{1, 4, 6, 8}));
+    group.all_reduce_async(x)->wait();
+    EXPECT_EQ(x.to(Device::cpu()).to_vector<float>(), (std::vector<float>{2, 8, 12, 16}));
+    const Tensor shard = Tensor::zeros({2}, there);
+    group.reduce_scatter(x, shard);
+    EXPECT_EQ(shard.to(Device::cpu()).to_vector<float>(),
+              group.rank() == 0 ? (std::vector<float>{4, 16}) : (std::vector<float>{24, 32}));
+    group.all_gather(shard, x);
+    EXPECT_EQ(x.to(Device::cpu()).to_vector<float>(), (std::vector<float>{4, 16, 24, 32}));
+    const Tensor own = on_device({r, r});
+    group.broadcast(own, 1);
+    EXPECT_EQ(own.to(Device::cpu()).to_vector<float>(), (std::vector<float>{1, 1}));
+  });
+}
+
+TEST(ProcessGroup, ATraceShowsWhatWentOnBehindTheCaller) {
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    const CollectiveTrace trace;
+    const Tensor x = Tensor::ones({1000}), y = Tensor::ones({500});
+    const std::unique_ptr<Work> work = group.all_reduce_async(x);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));   // computing, so to speak
+    work->wait();
+    group.broadcast(y);
+    const std::vector<TracedCollective> operations = trace.operations();
+    ASSERT_EQ(operations.size(), 2u);
+    EXPECT_STREQ(operations[0].name, "all_reduce");
+    EXPECT_EQ(operations[0].bytes, 4000);
+    EXPECT_LE(operations[0].called, operations[0].begun);
+    EXPECT_LE(operations[0].begun, operations[0].ended);
+    EXPECT_LT(operations[0].ended, operations[0].awaited);   // hidden
+    EXPECT_STREQ(operations[1].name, "broadcast");
+    EXPECT_EQ(operations[1].bytes, 2000);
+    EXPECT_LE(operations[1].awaited, operations[1].begun);   // not hidden
+    const CollectiveSeconds first = seconds_of({operations.begin(), operations.begin() + 1});
+    EXPECT_EQ(first.hidden, first.under_way);
+    EXPECT_EQ(seconds_of({operations.begin() + 1, operations.end()}).hidden, 0);
+  });
+  EXPECT_EQ(seconds_of({{.begun = 1, .ended = 5, .awaited = 2}}).hidden, 1);
+  EXPECT_EQ(seconds_of({{.begun = -1, .ended = -1, .awaited = 2}}).under_way, 0);
 }
 
 TEST(ProcessGroup, MaxLetsNanWin) {

@@ -18,6 +18,8 @@ struct ArgumentsChange {
 
 /// Every rule once: the message names the field, its value and the rule.
 inline const ArgumentsChange kRefusedArguments[] = {
+    {"ddp_bucket_cap_mb is -1, it must lie between 0 and 1000000", [](auto& a) { a.ddp_bucket_cap_mb = -1; }},
+    {"zero_stage is 2, it must be 0 or 1", [](auto& a) { a.zero_stage = 2; }},
     {R"(output_dir is "", it must name a folder)", [](auto& a) { a.output_dir = ""; }},
     {"per_device_train_batch_size is 0, it must lie between 1 and 1000000",
      [](auto& a) { a.per_device_train_batch_size = 0; }},

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -238,6 +239,23 @@ void many_rounds_of_mixed_operations(ProcessGroup& group) {
   }
 }
 
+void asynchronous_operations_keep_their_order(ProcessGroup& group) {
+  const int ranks = group.size();
+  for (int round = 0; round < 50; ++round) {
+    std::vector<Tensor> tensors;
+    std::vector<std::unique_ptr<Work>> under_way;
+    for (std::int64_t numel : {0, 7, 1000, 33}) {
+      tensors.push_back(Tensor::full({numel}, group.rank() + round));
+      under_way.push_back(group.all_reduce_async(tensors.back()));
+    }
+    if (round % 3 == 0) group.barrier();   // behind all of them
+    if (round % 2 == 0) std::reverse(under_way.begin(), under_way.end());
+    for (const std::unique_ptr<Work>& work : under_way) work->wait();
+    const double sum = 0.5 * ranks * (ranks - 1) + static_cast<double>(ranks) * round;
+    for (const Tensor& x : tensors) ASSERT_EQ(bytes(x), bytes(Tensor::full(x.shape(), sum)));
+  }
+}
+
 /// Calls `usual` on all ranks but the last, which calls `other`.
 void disagree(ProcessGroup& group, const std::string& usual_name, const std::function<void()>& usual,
               const std::string& other_name, const std::function<void()>& other) {
@@ -296,6 +314,7 @@ constexpr GroupCheck kChecks[] = {
     {"host_sums_in_rank_order", host_sums_in_rank_order},
     {"nobody_passes_the_barrier_early", nobody_passes_the_barrier_early},
     {"many_rounds_of_mixed_operations", many_rounds_of_mixed_operations},
+    {"asynchronous_operations_keep_their_order", asynchronous_operations_keep_their_order},
     {"mismatches_name_the_ranks", mismatches_name_the_ranks},
     {"what_one_rank_refuses_reaches_nobody", what_one_rank_refuses_reaches_nobody},
 };

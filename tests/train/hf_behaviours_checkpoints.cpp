@@ -201,6 +201,29 @@ TEST_F(HfBehaviour, N22_WhereThereIsNoCheckpoint) {
   EXPECT_EQ(train("false"), 24);
 }
 
+// Not HF's: one command for the first start and for those after a failure.
+TEST_F(HfBehaviour, N22_AutoGoesOnWhereThereIsACheckpoint) {
+  TrainingArguments args = regression_arguments();
+  args.save_strategy = "steps";
+  args.save_steps = 5;
+  std::int64_t updates = 0;
+  const auto train = [&](std::int64_t fails_at) {
+    Trainer::Parts parts = regression_parts(std::make_shared<Regression>(), args);
+    parts.callbacks = {std::make_shared<AtStepEnd>([&, fails_at](CallbackContext& at) {
+      ++updates;
+      if (at.state.global_step == fails_at) fail(ErrorCode::io, "the machine goes down");
+    })};
+    return Trainer(std::move(parts)).train("auto").global_step;
+  };
+  EXPECT_THROW(train(3), Error);    // before the first checkpoint
+  EXPECT_THROW(train(12), Error);   // from the beginning
+  EXPECT_EQ(train(-1), 24);         // from step 10
+  EXPECT_EQ(updates, 3 + 12 + 14);
+  std::filesystem::remove_all(folder_);
+  std::filesystem::create_directories(std::filesystem::path(args.output_dir) / "somebody's");
+  testing::expect_usage_error([&] { train(-1); }, "is not empty");
+}
+
 TEST_F(HfBehaviour, N23_AChangedBatchSizeGoesOnAtTheSameSample) {
   TrainingArguments args = regression_arguments();
   args.num_train_epochs = 2;

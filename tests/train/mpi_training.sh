@@ -41,6 +41,11 @@ for ranks in 2 4; do
   expect "the metrics of $ranks ranks" diff <(grep -o '"eval_[al][a-z]*": [0-9.e-]*' one-$ranks/eval_results.json) \
     <(grep -o '"eval_[al][a-z]*": [0-9.e-]*' np-$ranks/eval_results.json)
 done
+# However gradients travel, and whoever keeps the optimizer's states.
+for how in "--ddp_bucket_cap_mb 0" "--zero_stage 1"; do
+  "${mpi[@]}" -np 4 "$sst2" "${small[@]}" $how --output_dir "np-4$how" >"np-4$how.log" 2>&1 || fails "mpirun -np 4 $how"
+  expect "the weights of 4 ranks with $how" cmp one-4/model.safetensors "np-4$how/model.safetensors"
+done
 "$sst2" "${small[@]}" --nproc 2 --output_dir nproc >nproc.log 2>&1 || fails "--nproc 2"
 expect "the weights of --nproc 2" cmp one-2/model.safetensors nproc/model.safetensors
 [ "$(grep -c '^model: BERT' np-2.log)" = 1 ] || fails "every rank speaks"
@@ -115,12 +120,36 @@ grep "sst2: rank 1 (pid" memory.log | grep -qiE "memory|alloc" || fails "memory:
 saved=(--use_cpu --num_threads 1 --max_steps 12 --logging_steps 1 --per_device_train_batch_size 4 --max_train_samples 50
        --eval_strategy no --save_strategy steps --save_steps 5 --save_total_limit 9 --disable_tqdm)
 "${mpi[@]}" -np 2 "$sst2" "${saved[@]}" --output_dir whole >whole.log 2>&1 || fails "a run of 2 ranks that saves"
-cp -r whole broken
-rm -rf broken/checkpoint-1* broken/*.safetensors broken/*.json
-"${mpi[@]}" -np 2 "$sst2" "${saved[@]}" --resume_from_checkpoint true --output_dir broken >resumed.log 2>&1 ||
-  fails "2 ranks that go on"
-expect "the weights of 2 ranks that went on" cmp whole/model.safetensors broken/model.safetensors
-says resumed.log "checkpoint-5"
+"${mpi[@]}" -np 2 "$sst2" "${saved[@]}" --zero_stage 1 --output_dir shared >shared.log 2>&1 ||
+  fails "a run of 2 ranks that share the states out"
+expect "the states of a checkpoint of ranks that share them out" \
+  cmp whole/checkpoint-5/optimizer.safetensors shared/checkpoint-5/optimizer.safetensors
+for stage in 0 1; do   # of the run that goes on; the checkpoint is of the other one
+  from=$([ $stage = 0 ] && echo shared || echo whole)
+  mkdir -p resumed-$stage
+  cp -r $from/checkpoint-5 resumed-$stage/
+  "${mpi[@]}" -np 2 "$sst2" "${saved[@]}" --zero_stage $stage --resume_from_checkpoint true --output_dir resumed-$stage \
+    >resumed-$stage.log 2>&1 || fails "2 ranks that go on"
+  expect "the weights of 2 ranks that went on" cmp whole/model.safetensors resumed-$stage/model.safetensors
+  says resumed-$stage.log "checkpoint-5"
+done
+
+# One command for the first start and for every start after a failure: the result is that of a run without one.
+again=(--use_cpu --num_threads 1 --max_steps 300 --logging_steps 50 --per_device_train_batch_size 4 --eval_strategy no
+       --save_strategy steps --save_steps 50 --disable_tqdm --ddp_timeout 3 --resume_from_checkpoint auto)
+"${mpi[@]}" -np 3 "$sst2" "${again[@]}" --output_dir never-failed >never-failed.log 2>&1 || fails "3 ranks that do not fail"
+(
+  for _ in $(seq 300); do [ -e failed/checkpoint-100 ] && break; sleep 0.05; done
+  kill -KILL "$(cat pid-1-failed)"
+) &
+starts=0
+until [ $starts -eq 5 ] || { starts=$((starts + 1)); "${mpi[@]}" -np 3 bash -c \
+  'echo $$ >pid-$OMPI_COMM_WORLD_RANK-failed; exec "$@"' - "$sst2" "${again[@]}" --output_dir failed >failed-$starts.log 2>&1; }
+do true; done
+wait
+[ $starts -eq 2 ] || fails "a rank was killed once, and the job was started $starts times"
+says failed-2.log "resuming from failed/checkpoint-"
+expect "the weights of a job that was started again" cmp never-failed/model.safetensors failed/model.safetensors
 
 # --- What cannot be ---
 

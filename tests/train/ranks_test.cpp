@@ -1,6 +1,7 @@
 // Ranks that train together give what one process gives.
 #include <csignal>
 #include <mutex>
+#include <optional>
 
 #include "core/process_group.h"
 #include "tests/core/expect_error.h"
@@ -25,6 +26,17 @@ std::vector<double> logged(const TrainerState& state, const std::string& key) {
     if (entry.find(key) != nullptr) values.push_back(entry.get<double>(key));
   return values;
 }
+
+/// As AtStepEnd, but does not look inside steps.
+class OutsideSteps final : public TrainerCallback {
+ public:
+  explicit OutsideSteps(std::function<void(CallbackContext&)> call) : call_(std::move(call)) {}
+  bool looks_inside_steps() const override { return false; }
+  void on_step_end(CallbackContext& run) override { call_(run); }
+
+ private:
+  std::function<void(CallbackContext&)> call_;
+};
 
 class Ranks : public TrainerFixture {
  protected:
@@ -140,6 +152,105 @@ TEST_F(Ranks, ACheckpointGoesOnWithAnotherNumberOfRanks) {
   }
 }
 
+// The optimizer's states are shared out: no bit of weights or files differs, and any number of ranks goes on.
+TEST_F(Ranks, ZeroStageOneGivesTheSameBits) {
+  for (const char* optim : {"adamw_torch", "sgd"}) {
+    TrainingArguments args = arguments_of(std::string("whole-") + optim);
+    args.optim = optim;
+    if (args.optim == "sgd") args.optim_args = "momentum=0.9";
+    args.save_strategy = "steps";
+    args.save_steps = 4;
+    const std::string whole_dir = args.output_dir;
+    const Outcome whole = run_ranks(3, args)[0];
+    args.zero_stage = 1;
+    args.output_dir = (folder_ / (std::string("shared-") + optim)).string();
+    for (const Outcome& rank : run_ranks(3, args)) {
+      expect_same_bits(rank.weights, whole.weights);
+      EXPECT_EQ(logged(rank.state, "loss"), logged(whole.state, "loss"));
+    }
+    for (const char* file : {"optimizer.safetensors", "model.safetensors"})
+      EXPECT_EQ(bytes(std::filesystem::path(args.output_dir) / "checkpoint-4" / file),
+                bytes(std::filesystem::path(whole_dir) / "checkpoint-4" / file));
+    const std::string checkpoint = args.output_dir + "/checkpoint-4";
+    args.save_strategy = "no";
+    args.output_dir = (folder_ / (std::string("resumed-") + optim)).string();
+    expect_same_bits(run_ranks(3, args, checkpoint)[2].weights, whole.weights);
+    args.per_device_train_batch_size = 4;   // 6 ranks instead of 3
+    args.output_dir = (folder_ / (std::string("more-") + optim)).string();
+    const std::vector<double> found = logged(run_ranks(6, args, checkpoint)[0].state, "loss");
+    const std::vector<double> expected = logged(whole.state, "loss");
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 1e-5) << optim << " " << i;
+  }
+}
+
+/// With feed-forward layers of more than 1 MiB, so that gradients have several buckets of that size.
+std::shared_ptr<nn::BertForSequenceClassification> wide_model(std::int64_t vocab_size) {
+  auto made = std::make_shared<nn::BertForSequenceClassification>(nn::BertConfig{.vocab_size = vocab_size,
+                                                                                 .hidden_size = 64,
+                                                                                 .num_hidden_layers = 2,
+                                                                                 .num_attention_heads = 2,
+                                                                                 .intermediate_size = 4096,
+                                                                                 .max_position_embeddings = 64});
+  nn::init_weights(*made, 0.05, 7);
+  return made;
+}
+
+/// Weights after two updates of a rank, and how many operations it had asked for when backward came to the word table
+/// in the second micro-batch of each.
+std::pair<std::vector<float>, std::vector<std::size_t>> train_wide(Trainer::Parts parts, ProcessGroup& group) {
+  const auto model = std::dynamic_pointer_cast<nn::BertForSequenceClassification>(parts.model);
+  parts.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+  if (!parts.args.use_cpu) model->to(Device::parse(parts.args.device));   // before the hook, which the move would lose
+  std::vector<std::size_t> asked_before;
+  std::optional<CollectiveTrace> trace;
+  trace.emplace();
+  int backwards = 0;
+  model->bert.embeddings.word_embeddings.weight.register_hook([&](const Tensor&) {
+    if (++backwards % 2 == 0) asked_before.push_back(trace->operations().size());
+    trace.emplace();
+    return Tensor();
+  });
+  Trainer(std::move(parts)).train();
+  std::vector<float> weights;
+  for (const Parameter& p : model->named_parameters()) {
+    const std::vector<float> values = p.tensor.to(Device::cpu()).to_vector<float>();
+    weights.insert(weights.end(), values.begin(), values.end());
+  }
+  return {weights, asked_before};
+}
+
+TEST_F(Ranks, GradientsAreAddedUpWhileBackwardGoesOn) {
+  for (const Device device : {Device::cpu(), Device::simt()}) {
+    if (const std::string why = testing::why_not_on(device); !why.empty()) GTEST_SKIP() << why;
+    std::vector<std::vector<float>> weights;
+    for (const std::int64_t cap : {0, 1}) {
+      TrainingArguments args = arguments_of("cap-" + std::to_string(cap) + device.str());
+      args.per_device_train_batch_size = 1;
+      args.gradient_accumulation_steps = 2;
+      args.max_steps = 2;
+      args.eval_strategy = "no";
+      args.ddp_bucket_cap_mb = cap;
+      std::mutex mutex;
+      LocalSim::run(2, [&](ProcessGroup& group) {
+        TrainingArguments own = args;
+        own.use_cpu = device.is_cpu();
+        own.device = device.is_cpu() ? "" : Device::simt(group.rank()).str();
+        const auto [found, asked_before] = train_wide(parts(wide_model(tokenizer().vocab_size()), own), group);
+        const std::lock_guard lock(mutex);
+        weights.push_back(found);
+        ASSERT_EQ(asked_before.size(), 2u);
+        for (const std::size_t asked : asked_before)
+          if (cap == 0)
+            EXPECT_EQ(asked, 0u);
+          else
+            EXPECT_GE(asked, 2u) << device.str();
+      });
+    }
+    for (const std::vector<float>& others : weights) expect_same_bits(others, weights[0]);
+  }
+}
+
 TEST_F(Ranks, FilesAreWrittenOnceAndByRankZero) {
   TrainingArguments args = arguments_of("files");
   args.save_strategy = "epoch";
@@ -188,6 +299,67 @@ TEST_F(Ranks, WhatOneRankCannotDoEndsAll) {
   testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::usage, "one batch of 60 on each rank");
 }
 
+/// `args` on emulated devices, one for each rank.
+void on_emulated_devices(int rank, TrainingArguments& own) {
+  own.use_cpu = false;
+  own.device = Device::simt(rank).str();
+}
+
+// Captured steps, steps that are launched kernel by kernel, and one process that accumulates: the same bits.
+TEST_F(Ranks, CapturedStepsOfRanksEqualOneProcess) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args = arguments_of("one");
+  args.per_device_train_batch_size = 4;
+  args.gradient_accumulation_steps = 2;
+  args.logging_steps = 3;
+  args.max_steps = 14;   // into the second epoch: the last update of the first leaves rank 1 with nothing
+  args.num_train_epochs = 5;
+  args.eval_strategy = "no";
+  args.lr_scheduler_type = "constant";
+  TrainingArguments alone = args;
+  on_emulated_devices(0, alone);
+  const Outcome one = run(alone);
+  args.gradient_accumulation_steps = 1;
+  for (const bool captured : {true, false}) {
+    args.cuda_graphs = captured;
+    args.output_dir = (folder_ / (captured ? "captured" : "launched")).string();
+    for (const Outcome& rank : run_ranks(2, args, std::nullopt, on_emulated_devices)) {
+      expect_same_bits(rank.weights, one.weights);
+      EXPECT_EQ(logged(rank.state, "loss"), logged(one.state, "loss"));
+      EXPECT_EQ(logged(rank.state, "grad_norm"), logged(one.state, "grad_norm"));
+      EXPECT_EQ(rank.state.num_input_tokens_seen, one.state.num_input_tokens_seen);
+      EXPECT_EQ(rank.state.total_flos, one.state.total_flos);
+    }
+  }
+}
+
+// Ranks whose steps are queued on a device hear of a signal when they log, evaluate or save.
+TEST_F(Ranks, ASignalToOneStopsQueuedStepsTogether) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args = arguments_of("queued");
+  args.per_device_train_batch_size = 2;
+  args.eval_strategy = "no";
+  args.logging_steps = 4;
+  std::vector<TrainOutput> outputs(2);
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    TrainingArguments own = args;
+    on_emulated_devices(group.rank(), own);
+    Trainer::Parts all = parts(model(), own);
+    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+    if (group.rank() == 1)
+      all.callbacks.push_back(std::make_shared<OutsideSteps>([](CallbackContext& context) {
+        if (context.state.global_step == 5) std::raise(SIGTERM);
+      }));
+    Trainer trainer(std::move(all));
+    outputs[static_cast<std::size_t>(group.rank())] = trainer.train();
+  });
+  for (const TrainOutput& output : outputs) {
+    EXPECT_EQ(output.stopped_by_signal, SIGTERM);
+    EXPECT_EQ(output.global_step, 8);
+  }
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "queued" / "checkpoint-8"));
+}
+
 // Each rank on an emulated device of its own, in f32 and in f16.
 TEST_F(Ranks, OnEmulatedDevicesFollowTheCpu) {
   if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
@@ -199,8 +371,7 @@ TEST_F(Ranks, OnEmulatedDevicesFollowTheCpu) {
   for (const bool fp16 : {false, true}) {
     args.output_dir = (folder_ / (fp16 ? "f16" : "f32")).string();
     const std::vector<Outcome> outcomes = run_ranks(2, args, std::nullopt, [&](int rank, TrainingArguments& own) {
-      own.use_cpu = false;
-      own.device = Device::simt(rank).str();
+      on_emulated_devices(rank, own);
       own.fp16 = fp16;
     });
     const std::vector<double> losses = logged(outcomes[0].state, "loss");

@@ -2,11 +2,13 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <climits>
 #include <cstdio>
 #include <exception>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "train/mpi/mpi_table.h"
@@ -155,10 +157,27 @@ MpiAnswer wait(MpiExchange* exchange) {
   return answer("MPI_Waitall", code);
 }
 
+/// For peers that may be late: MPI's own waiting would keep a core busy, which another thread of this rank, or another
+/// rank, computes on.
+int wait_idly(MPI_Request& request) {
+  constexpr std::chrono::microseconds kBusy{50}, kPause{20};
+  const auto begun = std::chrono::steady_clock::now();
+  for (int done = 0;;) {
+    const int code = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS || done != 0) return code;
+    if (std::chrono::steady_clock::now() - begun < kBusy)
+      std::this_thread::yield();
+    else
+      std::this_thread::sleep_for(kPause);
+  }
+}
+
 MpiAnswer all_gather(MpiJob* job, const void* send, std::size_t bytes, void* receive) {
   if (bytes > INT_MAX) return answer("MPI_Allgather", "it takes at most 2^31 - 1 bytes");
   const int count = static_cast<int>(bytes);
-  return answer("MPI_Allgather", MPI_Allgather(send, count, MPI_BYTE, receive, count, MPI_BYTE, job->ranks));
+  MPI_Request request = MPI_REQUEST_NULL;
+  const int code = MPI_Iallgather(send, count, MPI_BYTE, receive, count, MPI_BYTE, job->ranks, &request);
+  return answer("MPI_Allgather", code == MPI_SUCCESS ? wait_idly(request) : code);
 }
 
 MpiAnswer broadcast(MpiJob* job, void* data, std::size_t bytes, int root) {
