@@ -177,8 +177,9 @@ void captured_steps(NcclGroup& group) {
     const Tensor x = input * 2.0;
     Tensor total = x + 0.0, top = x + 0.0, from_first = x + 0.0;
     const std::unique_ptr<Work> work = group.all_reduce_async(total);
-    group.all_reduce(top, ReduceKind::max);
+    const std::unique_ptr<Work> of_top = group.all_reduce_async(top, ReduceKind::max);
     work->wait();
+    of_top->wait();
     group.broadcast(from_first);
     const Tensor whole = Tensor::full({ranks}, 1, f32) * x.narrow(0, 0, 1);
     Tensor shard = Tensor::zeros({1}, f32), gathered = Tensor::zeros({ranks}, f32);

@@ -228,14 +228,16 @@ class NcclGroup::Waiting final : public Work {
   bool has_waited_ = false;
 };
 
-namespace {
-
-/// Of an operation that is a part of the Runtime's stream, or none at all.
-class Done final : public Work {
+/// Of an operation that is a part of the Runtime's stream, or none at all. Keeps its memory as long as the other does:
+/// a captured step takes the same as when it was observed.
+class NcclGroup::Done final : public Work {
+ public:
+  explicit Done(Nans nans = {}) : nans_(std::move(nans)) {}
   void wait() override {}
-};
 
-}  // namespace
+ private:
+  Nans nans_;
+};
 
 void NcclGroup::run(const Collective& call) {
   if (call.output_storage == nullptr) return run_on_host(call);
@@ -258,7 +260,7 @@ std::unique_ptr<Work> NcclGroup::begin(const Collective& call) {
   }
   if (place == Place::stream) return std::make_unique<Waiting>(*this, call, std::move(nans));
   put_nans(call, nans);
-  return std::make_unique<Done>();
+  return std::make_unique<Done>(std::move(nans));
 }
 
 void NcclGroup::enqueue(const Collective& call, Place place) {

@@ -55,6 +55,7 @@ class NcclGroup final : public ProcessGroup {
  private:
   class Lane;
   class Waiting;
+  class Done;
   struct Nans;
 
   void run(const Collective& call) override;
