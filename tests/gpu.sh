@@ -50,9 +50,9 @@ if [ -d "$here/bin" ]; then
   bin=$here/bin results=$here/gpu_results
   export LD_LIBRARY_PATH=$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
-# cuBLASLt and cuDNN may stand in a Python environment only.
+# cuBLASLt, cuDNN and NCCL may stand in a Python environment only.
 nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
-for folder in "$nvidia/cu13/lib" "$nvidia/cudnn/lib"; do
+for folder in "$nvidia/cu13/lib" "$nvidia/cudnn/lib" "$nvidia/nccl/lib"; do
   if [ -d "$folder" ]; then export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder; fi
 done
 deadline=$((SECONDS + 480))
@@ -135,6 +135,39 @@ loss_curve() {
 }
 export -f losses loss_curve
 
+# Ranks over NCCL, as threads with a GPU each: all operations, in captured steps too.
+nccl() {  # ranks
+  local said code reason
+  said=$("$bin/test_train" --gtest_brief=1 --gtest_filter="Devices/NcclOnGpus.*/cuda_$1_ranks" 2>&1)
+  code=$?
+  echo "$said"
+  reason=$(grep -A1 ': Skipped$' <<<"$said" | sed -n 2p)
+  if [ -n "$reason" ]; then echo "$reason"; return 77; fi
+  return $code
+}
+
+# Two processes with a GPU each lose what one does that accumulates two batches.
+rank_losses() {
+  local rank
+  for rank in 1 0; do
+    RANK=$rank WORLD_SIZE=2 LOCAL_RANK=$rank LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29400 \
+      "$bin/sst2" --device cuda --max_steps 50 --logging_steps 1 --eval_strategy no --save_strategy no \
+      --output_dir "$results/ranks" &
+  done | grep -o "^{'loss': [0-9.]*" | grep -o "[0-9.]*$"
+}
+one_losses() {
+  "$bin/sst2" --device cuda --gradient_accumulation_steps 2 --max_steps 50 --logging_steps 1 --eval_strategy no \
+    --save_strategy no --output_dir "$results/one" | grep -o "^{'loss': [0-9.]*" | grep -o "[0-9.]*$"
+}
+two_ranks() {
+  if [ "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')" -lt 2 ]; then echo "two ranks need two GPUs"; return 77; fi
+  paste <(rank_losses) <(one_losses) | awk '
+    { d = $1 > $2 ? $1 - $2 : $2 - $1; if (d > worst) worst = d }
+    END { printf "%d steps, the largest difference is %.4f (at most 0.001)\n", NR, worst
+          exit !(NR == 50 && worst <= 0.001) }'
+}
+export -f nccl rank_losses one_losses two_ranks
+
 # The main job on the GPU: at least 95 % on the held-out reviews, as on the CPU.
 train() {
   local out=$results/reviews accuracy
@@ -150,8 +183,11 @@ step test_cuda_module 30 bash -c 'run_tests "$bin/test_cuda_module"'
 step test_cuda 120 bash -c 'run_tests "$bin/test_cuda"'
 while read -r _ library; do verdict "${library%% *}" 77 "$library"; done < <(grep '^skipped: ' "$results/test_cuda.log")
 for program in test_core test_ops test_nn test_optim test_train; do  # what they ask of every device
-  step $program 60 bash -c 'run_tests "$bin/$1" --gtest_filter="Devices/*/cuda*"' - $program
+  step $program 60 bash -c 'run_tests "$bin/$1" --gtest_filter="Devices/*/cuda*-*NcclOnGpus*"' - $program
 done
+step nccl 60 bash -c 'nccl 1'
+step nccl_two_gpus 60 bash -c 'nccl 2'
+step two_ranks 60 bash -c two_ranks
 step loss_curve 30 bash -c 'loss_curve cuda'
 step train 90 bash -c train
 step kernels 120 bash -c '"$bin/kbench" >"$results/kernels.md" && tail -n 1 "$results/kernels.md"'

@@ -56,7 +56,7 @@ step() {  # name, command ...
 programs() {  # preset
   local preset=$1 program name filter='*'
   [ $full = yes ] || filter='-*For200Steps*'
-  for program in $(ls -S build/"$preset"/bin/test_* build/"$preset"/bin/checked/test_* 2>/dev/null); do
+  for program in $(ls -S build/"$preset"/bin/{,nccl/,checked/}test_* 2>/dev/null); do
     [[ $full = no && $program = *_checked ]] && continue
     name=$preset-$(basename "$program")
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done

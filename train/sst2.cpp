@@ -383,9 +383,18 @@ int run_in(train::World& world, const train::CommandLine& c) {
   }
 }
 
+/// Of several ranks on GPUs each takes one of its own.
+void choose_device(const train::LaunchEnvironment& environment, train::TrainingArguments* args) {
+  const Device chosen = Device::parse(args->resolved().device);
+  if (chosen.type() != DeviceType::cuda || environment.world_size == 1) return;
+  const bool by_number = args->device.find(':') != std::string::npos;
+  args->device =
+      train::device_of_rank(environment, chosen, by_number, Runtime::instance().device_count(DeviceType::cuda)).str();
+}
+
 int run(int argc, char** argv) {
   const train::LaunchEnvironment environment = train::from_environment();
-  const std::optional<train::CommandLine> c = train::parse_command_line(argc, argv);
+  std::optional<train::CommandLine> c = train::parse_command_line(argc, argv);
   if (!c) return 0;
   if (const std::optional<int> code = start_ranks(*c, environment, argc, argv)) return *code;
   Runtime& runtime = Runtime::instance();
@@ -394,6 +403,7 @@ int run(int argc, char** argv) {
   if (!c->cpu_isa.empty())
     runtime.set_cpu_isa(c->cpu_isa == "avx2" ? kernels::CpuIsa::avx2 : kernels::CpuIsa::avx512);
   if (!c->args.device.empty()) runtime.backend(Device::parse(c->args.device));   // before any file is read
+  choose_device(environment, &c->args);
   train::World world(environment, Device::parse(c->args.resolved().device), std::chrono::seconds(c->ddp_timeout));
   return run_in(world, *c);
 }

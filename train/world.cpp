@@ -10,7 +10,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <thread>
+#include <utility>
 
 #include "core/error.h"
 #include "core/runtime/thread_pool.h"
@@ -39,22 +41,44 @@ void end_with(const RankFailure& failure, int rank) {
   _exit(1);
 }
 
+/// Ends this process when NCCL has failed, beside a thread that may hang in it: the others learn it and end too.
+void end_with(const std::string& sentence, Rendezvous& rendezvous, int rank) {
+  std::signal(SIGTERM, SIG_IGN);
+  rendezvous.fail(sentence);
+  const std::optional<RankFailure> first = rendezvous.failure();
+  const bool is_mine = !first || first->rank == rank;
+  const std::string says = first ? first->sentence() : sentence;
+  if (is_mine) std::fprintf(stderr, "sinter: %s; all ranks end\n", says.c_str());
+  std::fflush(nullptr);
+  if (!is_mine) std::this_thread::sleep_for(kTimeToSpeak);
+  _exit(1);
+}
+
+std::string started(const LaunchEnvironment& environment) {
+  return environment.launcher + " started " + std::to_string(environment.world_size) + " ranks";
+}
+
 /// Error where the ranks that were started cannot be connected, which is known without any other rank.
-const MpiTable& mpi_of(const LaunchEnvironment& environment, Device device) {
-  const std::string started = environment.launcher + " started " + std::to_string(environment.world_size) + " ranks";
-  if (device.type() == DeviceType::cuda)
-    fail(ErrorCode::unsupported, started, ", but on several GPUs they would need NCCL, which sinter does not use yet; ",
-         "start one process, or pass --use_cpu");
+void check_nccl(const LaunchEnvironment& environment, const NcclLibrary& nccl) {
+  if (nccl.functions == nullptr)
+    fail(ErrorCode::not_found, started(environment), ", but NCCL, which connects GPUs, cannot be used: ",
+         nccl.why_unusable, "; install it (pip's nvidia-nccl-cu13, its lib folder in LD_LIBRARY_PATH), or start one ",
+         "process");
+}
+
+/// The same for ranks on CPUs.
+const MpiTable& mpi_of(const LaunchEnvironment& environment) {
   if (environment.launcher == "torchrun")
-    fail(ErrorCode::usage, started, ", but ranks on the CPU exchange gradients through MPI; start them with mpirun ",
-         "-np ", environment.world_size, ", or with --nproc ", environment.world_size);
+    fail(ErrorCode::usage, started(environment), ", but ranks on the CPU exchange gradients through MPI; start them ",
+         "with mpirun -np ", environment.world_size, ", or with --nproc ", environment.world_size);
   static const MpiLibrary mpi = load_mpi();
-  if (mpi.table == nullptr) fail(ErrorCode::not_found, started, ", but MPI cannot be used: ", mpi.why_unusable);
+  if (mpi.table == nullptr)
+    fail(ErrorCode::not_found, started(environment), ", but MPI cannot be used: ", mpi.why_unusable);
   return *mpi.table;
 }
 
-std::shared_ptr<ProcessGroup> connect(const LaunchEnvironment& environment, const MpiTable& mpi,
-                                      Rendezvous& rendezvous) {
+std::shared_ptr<ProcessGroup> connect_by_mpi(const LaunchEnvironment& environment, const MpiTable& mpi,
+                                             Rendezvous& rendezvous) {
   auto group = std::make_shared<MpiGroup>(
       mpi, MpiOptions{.at_operation = [&rendezvous](bool waits) { rendezvous.at_operation(waits); }});
   if (group->rank() != environment.rank || group->size() != environment.world_size)
@@ -79,7 +103,27 @@ class StepReporter final : public TrainerCallback {
 World::World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout)
     : group_(std::make_shared<SelfGroup>()) {
   if (environment.world_size == 1) return;
-  const MpiTable& mpi = mpi_of(environment, device);
+  if (device.type() == DeviceType::cuda) {
+    static const NcclLibrary nccl = load_nccl();
+    connect(environment, device, timeout, nccl);
+    return;
+  }
+  const MpiTable& mpi = mpi_of(environment);
+  meet(environment, timeout);
+  try {
+    group_ = connect_by_mpi(environment, mpi, *rendezvous_);
+  } catch (const Error& error) {
+    rendezvous_->fail(error.what());
+    throw;
+  }
+}
+
+World::World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout,
+             const NcclLibrary& nccl) {
+  connect(environment, device, timeout, nccl);
+}
+
+void World::meet(const LaunchEnvironment& environment, std::chrono::seconds timeout) {
   rendezvous_ = std::make_unique<Rendezvous>(RendezvousOptions{
       .rank = environment.rank,
       .world_size = environment.world_size,
@@ -90,15 +134,36 @@ World::World(const LaunchEnvironment& environment, Device device, std::chrono::s
       .lost_timeout = timeout,
       .absent_timeout = kAbsentFactor * timeout,
       .on_failure = [rank = environment.rank](const RankFailure& failure) { end_with(failure, rank); }});
+}
+
+void World::connect(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout,
+                    const NcclLibrary& nccl) {
+  check_nccl(environment, nccl);
+  meet(environment, timeout);
   try {
-    group_ = connect(environment, mpi, *rendezvous_);
+    nccl::UniqueId id{};
+    if (environment.rank == 0) id = make_unique_id(*nccl.functions);
+    const std::vector<std::byte> bytes =
+        rendezvous_->broadcast(environment.rank == 0 ? std::as_bytes(std::span(&id, 1)) : std::span<const std::byte>());
+    if (bytes.size() != sizeof id) sinter::fail(ErrorCode::io, "rank 0 sent an NCCL id of ", bytes.size(), " bytes");
+    std::memcpy(&id, bytes.data(), sizeof id);
+    NcclOptions options{.start_timeout = timeout,
+                        .timeout = kAbsentFactor * timeout,
+                        .on_failure = [this, rank = environment.rank](const std::string& sentence) {
+                          end_with(sentence, *rendezvous_, rank);
+                        }};
+    nccl_ = std::make_shared<NcclGroup>(*nccl.functions, id, environment.rank, environment.world_size, device,
+                                        std::move(options));
+    group_ = nccl_;
   } catch (const Error& error) {
     rendezvous_->fail(error.what());
     throw;
   }
 }
 
-World::~World() = default;
+World::~World() {
+  if (nccl_ != nullptr) nccl_->abandon();   // whose thread uses the rendezvous
+}
 
 std::shared_ptr<TrainerCallback> World::reporter() const {
   return rendezvous_ == nullptr ? nullptr : std::make_shared<StepReporter>(*rendezvous_);
@@ -113,7 +178,21 @@ std::string World::fail(const std::string& reason) noexcept {
 }
 
 void World::end() {
-  if (rendezvous_ != nullptr) rendezvous_->goodbye();
+  if (rendezvous_ == nullptr) return;
+  if (nccl_ != nullptr) {
+    rendezvous_->exchange_flag(0);   // a rank that still writes files may take longer than NCCL waits
+    nccl_->finish();
+  }
+  rendezvous_->goodbye();
+}
+
+Device device_of_rank(const LaunchEnvironment& environment, Device device, bool by_number, int gpus) {
+  if (device.type() != DeviceType::cuda || environment.world_size == 1) return device;
+  const Device own = Device::cuda(device_index(environment, gpus));
+  if (by_number && device != own)
+    fail(ErrorCode::usage, "device is ", device.str(), ", but ", started(environment), ", and rank ", environment.rank,
+         " takes ", own.str(), "; pass --device cuda, with which every rank takes a GPU of its own");
+  return own;
 }
 
 int threads_of_rank(const LaunchEnvironment& environment) {

@@ -9,6 +9,8 @@
 #include "core/device.h"
 #include "core/process_group.h"
 #include "train/launch_environment.h"
+#include "train/nccl/nccl_group.h"
+#include "train/nccl/nccl_library.h"
 #include "train/rendezvous.h"
 #include "train/trainer_callback.h"
 
@@ -21,10 +23,11 @@ namespace sinter::train {
 class World {
  public:
   /// Waits until all ranks are here, for at most `timeout`. On the CPU and on emulated devices they exchange gradients
-  /// through MPI. Error(unsupported) for several ranks on CUDA devices; Error(usage) where the launcher gives no MPI, or
-  /// MPI counts the ranks otherwise than the environment; Error(not_found) where MPI cannot be used; Errors of
-  /// Rendezvous and MpiGroup.
+  /// through MPI, on CUDA devices (device_of_rank()) through NCCL. Error(usage) where the launcher gives no MPI, or MPI counts the ranks otherwise than the
+  /// environment; Error(not_found) where MPI or NCCL cannot be used; Errors of Rendezvous, MpiGroup and NcclGroup.
   World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout);
+  /// Through this NCCL, whatever the device: for tests on emulated ones.
+  World(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout, const NcclLibrary& nccl);
   /// Without end() before it the other ranks learn that this one was lost.
   ~World();
   World(const World&) = delete;
@@ -43,9 +46,19 @@ class World {
   void end();
 
  private:
-  std::unique_ptr<Rendezvous> rendezvous_;   // null in a world of one; behind it the group, which tells it things
+  void meet(const LaunchEnvironment& environment, std::chrono::seconds timeout);
+  void connect(const LaunchEnvironment& environment, Device device, std::chrono::seconds timeout,
+               const NcclLibrary& nccl);
+
+  std::unique_ptr<Rendezvous> rendezvous_;   // null in a world of one; behind it the groups, which tell it things
   std::shared_ptr<ProcessGroup> group_;
+  std::shared_ptr<NcclGroup> nccl_;          // the same, where it is one
 };
+
+/// The device of this rank where `device` is what was chosen for all: of CUDA devices the one that device_index() says,
+/// where there are several ranks; `by_number`: it was chosen as cuda:N, which is Error(usage) unless that is the
+/// rank's. `gpus` are those that this process sees.
+Device device_of_rank(const LaunchEnvironment& environment, Device device, bool by_number, int gpus);
 
 /// CPU threads for this rank: the cores that the launcher bound it to; where it bound none, its share of the machine's.
 int threads_of_rank(const LaunchEnvironment& environment);

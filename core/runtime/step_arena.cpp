@@ -65,6 +65,11 @@ void place(StepPlan& plan) {
   }
 }
 
+bool is_captured(Device device) {
+  const StepRecorder* const recorder = StepRecorder::active(device);
+  return recorder != nullptr && recorder->capturing();
+}
+
 StepGraph::StepGraph(StepGraph&& other) noexcept { *this = std::move(other); }
 
 StepGraph& StepGraph::operator=(StepGraph&& other) noexcept {

@@ -41,6 +41,9 @@ struct StepPlan {
 /// lowest place where it fits. Sets plan.bytes.
 void place(StepPlan& plan);
 
+/// True while the calling thread captures a step of `device`: what it launches there is recorded and does not run.
+bool is_captured(Device device);
+
 /// The recorded work of a step. Lives no longer than the process's devices.
 class StepGraph {
  public:
