@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "core/error.h"
 #include "core/io/files.h"
 #include "core/io/shown.h"
 #include "train/nearest_name.h"
@@ -113,39 +114,6 @@ void check_can_be_written(const std::string& path) {
   if (file == nullptr) fail_system("write", path);
   std::fclose(file);
   if (!was_there) std::filesystem::remove(path);
-}
-
-int exit_code(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::usage:
-    case ErrorCode::bad_input:
-    case ErrorCode::not_found:
-    case ErrorCode::unsupported: return 2;
-    default: return 1;
-  }
-}
-
-Ending ending_of_exception() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return {shown(error.what(), std::string::npos), exit_code(error.code())};
-  } catch (const std::exception& error) {
-    return {shown(error.what(), std::string::npos), 1};
-  }
-}
-
-int run_program(const char* program, const std::function<int()>& body) {
-  try {
-    const int code = body();
-    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-    std::fprintf(stderr, "%s: standard output could not be written\n", program);
-    return code != 0 ? code : 1;
-  } catch (const std::exception&) {
-    const Ending ending = ending_of_exception();
-    std::fprintf(stderr, "%s: %s\n", program, ending.sentence.c_str());
-    return ending.code;
-  }
 }
 
 }  // namespace sinter::bench

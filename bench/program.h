@@ -1,4 +1,4 @@
-// What the programs of this folder have in common at their borders: options, the file of --json, and how they end.
+// What the programs of this folder have in common at their borders: options, and the file of --json.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,6 @@
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "core/error.h"
 
 namespace CLI {
 class App;
@@ -47,20 +45,5 @@ class OptionTable {
 
 /// Error where a file of this name cannot be written; before anything is measured for it. Leaves what is there.
 void check_can_be_written(const std::string& path);
-
-/// 2 for what the caller can mend, 1 for a run that failed.
-int exit_code(ErrorCode code);
-
-/// What an exception comes to: its sentence, on one line, and the program's exit code.
-struct Ending {
-  std::string sentence;
-  int code = 0;
-};
-/// Of the exception that is being handled.
-Ending ending_of_exception();
-
-/// The body of main(): the exit code of `body`, or that of what it throws, behind "<program>: <its sentence>" on
-/// standard error.
-int run_program(const char* program, const std::function<int()>& body);
 
 }  // namespace sinter::bench

@@ -26,6 +26,7 @@
 #include "core/runtime/runtime.h"
 #include "nn/layers.h"
 #include "train/command_line.h"
+#include "train/ending.h"
 #include "train/launch_environment.h"
 #include "train/world.h"
 
@@ -222,24 +223,14 @@ ScaleReport measured(const std::shared_ptr<ProcessGroup>& ranks, Device device, 
 }
 
 /// The ranks, of which the others learn it when this one ends of an error.
-int run_in(train::World& world, Device device, const Options& o, bool several_nodes) {
-  try {
-    ScaleReport report = measured(world.group(), device, o);
-    report.several_nodes = several_nodes;
-    if (world.rank() == 0) {
-      std::fputs(bench::markdown(report).c_str(), stdout);
-      if (!o.json.empty()) bench::to_json(report).save(o.json);
-    }
-    world.end();
-    return 0;
-  } catch (const std::exception&) {
-    if (world.size() == 1) throw;
-    const bench::Ending ending = bench::ending_of_exception();
-    if (const std::string sentence = world.fail(ending.sentence); !sentence.empty())
-      std::fprintf(stderr, "scale_bench: %s\n", sentence.c_str());
-    std::fflush(nullptr);
-    _exit(ending.code);   // MPI's own end would wait for the others
+int report(train::World& world, Device device, const Options& o, bool several_nodes) {
+  ScaleReport report = measured(world.group(), device, o);
+  report.several_nodes = several_nodes;
+  if (world.rank() == 0) {
+    std::fputs(bench::markdown(report).c_str(), stdout);
+    if (!o.json.empty()) bench::to_json(report).save(o.json);
   }
+  return 0;
 }
 
 int run(int argc, char** argv) {
@@ -259,11 +250,12 @@ int run(int argc, char** argv) {
   Device device = Device::parse(o.device);
   if (o.device == "cuda") device = Device::cuda(train::device_index(environment, runtime.device_count(device.type())));
   train::World world(environment, device, kTimeout);
-  return run_in(world, device, o, environment.local_world_size != environment.world_size);
+  const bool several_nodes = environment.local_world_size != environment.world_size;
+  return world.run("scale_bench", [&] { return report(world, device, o, several_nodes); });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return bench::run_program("scale_bench", [&] { return run(argc, argv); });
+  return train::run_program("scale_bench", [&] { return run(argc, argv); });
 }

@@ -23,6 +23,7 @@
 #include "core/runtime/runtime.h"
 #include "nn/bert.h"
 #include "nn/layers.h"
+#include "train/ending.h"
 #include "train/progress_callback.h"
 #include "train/trainer.h"
 
@@ -206,7 +207,7 @@ std::optional<Options> parsed(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return bench::run_program("step_bench", [&] {
+  return train::run_program("step_bench", [&] {
     const std::optional<Options> options = parsed(argc, argv);
     if (!options) return 0;
     const StepReport report = measured(*options);

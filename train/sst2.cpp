@@ -23,6 +23,7 @@
 #include "nn/pretrained.h"
 #include "train/checkpoint.h"
 #include "train/command_line.h"
+#include "train/ending.h"
 #include "train/trainer.h"
 #include "train/world.h"
 
@@ -318,38 +319,6 @@ int classify(const train::CommandLine& c, const train::World& world) {
   return 0;
 }
 
-/// One line without control characters, whatever a value held.
-void say(const char* sentence) { std::fprintf(stderr, "sst2: %s\n", shown(sentence, std::string::npos).c_str()); }
-
-/// 2 for what the caller can mend, 1 for a run that failed.
-int exit_code(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::usage:
-    case ErrorCode::bad_input:
-    case ErrorCode::not_found:
-    case ErrorCode::unsupported: return 2;
-    default: return 1;
-  }
-}
-
-/// What the exception that is being handled comes to.
-struct Ending {
-  std::string sentence;
-  int code;
-};
-
-Ending ending_of_exception() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return {error.what(), exit_code(error.code())};
-  } catch (const std::filesystem::filesystem_error& error) {  // a path that is not what it should be
-    return {error.path1().string() + ": " + error.code().message(), 2};
-  } catch (const std::exception& error) {
-    return {error.what(), 1};
-  }
-}
-
 /// Ranks but the first keep silent; what goes wrong on them they still say.
 void silence() {
   if (std::freopen("/dev/null", "w", stdout) == nullptr) fail(ErrorCode::io, "/dev/null cannot be written");
@@ -365,22 +334,6 @@ std::optional<int> start_ranks(const train::CommandLine& c, const train::LaunchE
     fail(ErrorCode::usage, "nproc is ", c.nproc, ", but ", environment.launcher, " has started ",
          environment.world_size, " ranks; leave --nproc out");
   return std::nullopt;
-}
-
-/// The job, whose other ranks learn it when this one ends of an error.
-int run_in(train::World& world, const train::CommandLine& c) {
-  if (world.rank() > 0) silence();
-  try {
-    const int code = c.only_classifies() ? classify(c, world) : fine_tune(c, world);
-    world.end();
-    return code;
-  } catch (const std::exception&) {
-    if (world.size() == 1) throw;
-    const Ending ending = ending_of_exception();
-    if (const std::string sentence = world.fail(ending.sentence); !sentence.empty()) say(sentence.c_str());
-    std::fflush(nullptr);
-    _exit(ending.code);   // MPI's own end would wait for the others
-  }
 }
 
 /// Of several ranks on GPUs each takes one of its own.
@@ -405,7 +358,8 @@ int run(int argc, char** argv) {
   if (!c->args.device.empty()) runtime.backend(Device::parse(c->args.device));   // before any file is read
   choose_device(environment, &c->args);
   train::World world(environment, Device::parse(c->args.resolved().device), std::chrono::seconds(c->ddp_timeout));
-  return run_in(world, *c);
+  if (world.rank() > 0) silence();
+  return world.run("sst2", [&] { return c->only_classifies() ? classify(*c, world) : fine_tune(*c, world); });
 }
 
 /// A standard stream that the caller closed would be the next file that is opened. What is opened here cannot be
@@ -422,14 +376,5 @@ int main(int argc, char** argv) {
   // A reader that went away, or a file size limit, is an error of the call that wrote, not the end of the run.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
-  try {
-    const int code = run(argc, argv);
-    if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-    say("standard output could not be written");
-    return code != 0 ? code : 1;
-  } catch (const std::exception&) {
-    const Ending ending = ending_of_exception();
-    say(ending.sentence.c_str());
-    return ending.code;
-  }
+  return train::run_program("sst2", [&] { return run(argc, argv); });
 }

@@ -10,12 +10,14 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <span>
 #include <thread>
 #include <utility>
 
 #include "core/error.h"
 #include "core/runtime/thread_pool.h"
+#include "train/ending.h"
 #include "train/mpi/mpi_group.h"
 
 namespace sinter::train {
@@ -169,6 +171,20 @@ std::shared_ptr<TrainerCallback> World::reporter() const {
   return rendezvous_ == nullptr ? nullptr : std::make_shared<StepReporter>(*rendezvous_);
 }
 
+int World::run(const char* program, const std::function<int()>& body) {
+  try {
+    const int code = body();
+    end();
+    return code;
+  } catch (const std::exception&) {
+    if (size() == 1) throw;
+    const Ending ending = ending_of_exception();
+    if (const std::string sentence = fail(ending.sentence); !sentence.empty()) say(program, sentence);
+    std::fflush(nullptr);
+    _exit(ending.code);   // MPI's own end would wait for the others
+  }
+}
+
 std::string World::fail(const std::string& reason) noexcept {
   if (rendezvous_ == nullptr) return reason;
   rendezvous_->fail(reason);
@@ -212,7 +228,7 @@ void hand_on(int number) {
   kill(g_mpirun, SIGUSR1);
 }
 
-[[noreturn]] void become_mpirun(std::vector<std::string>& words) {
+[[noreturn]] void become_mpirun(std::vector<std::string>& words, const std::string& program) {
   std::vector<char*> pointers;
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
@@ -220,10 +236,8 @@ void hand_on(int number) {
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (const int nothing = open("/dev/null", O_RDONLY); nothing >= 0) dup2(nothing, STDIN_FILENO);
   execvp("mpirun", pointers.data());
-  std::fprintf(stderr,
-               "sst2: nproc is given, and mpirun, which starts that many ranks, cannot be run: %s; on Debian it is in "
-               "the package openmpi-bin\n",
-               std::strerror(errno));
+  say(program.c_str(), std::string("nproc is given, and mpirun, which starts that many ranks, cannot be run: ") +
+                           std::strerror(errno) + "; on Debian it is in the package openmpi-bin");
   _exit(2);
 }
 
@@ -238,7 +252,7 @@ int start_ranks(int ranks, const std::vector<std::string>& arguments) {
   const pid_t child = fork();
   if (child < 0)
     sinter::fail(ErrorCode::io, "nproc is ", ranks, ", and no process can be made: ", std::strerror(errno));
-  if (child == 0) become_mpirun(words);
+  if (child == 0) become_mpirun(words, std::filesystem::path(arguments.front()).filename().string());
   g_mpirun = child;
   for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, hand_on);
   int status = 0;

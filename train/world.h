@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,6 +40,10 @@ class World {
   /// Tells the other ranks which step this one is in.
   std::shared_ptr<TrainerCallback> reporter() const;
 
+  /// The job of this rank, as the body of main(): its exit code when all ranks have come to its end. Where it throws,
+  /// the others end too, and of several ranks this process ends here, after "<program>: <sentence>" on standard error
+  /// with its rank and step; a world of one throws.
+  int run(const char* program, const std::function<int()>& body);
   /// Before this process ends of an error: the others end too. What this one has to say: `reason` with its rank and
   /// step; "" when another rank's failure came first, which was or will be said there.
   std::string fail(const std::string& reason) noexcept;
