@@ -10,7 +10,7 @@
 #include "data/collator.h"
 #include "nn/bert.h"
 #include "optim/adamw.h"
-#include "train/gradient_reducer.h"
+#include "train/ranks/gradient_reducer.h"
 
 namespace sinter::bench {
 

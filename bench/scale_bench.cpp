@@ -27,8 +27,8 @@
 #include "nn/layers.h"
 #include "train/command_line.h"
 #include "train/ending.h"
-#include "train/launch_environment.h"
-#include "train/world.h"
+#include "train/ranks/launch_environment.h"
+#include "train/ranks/world.h"
 
 namespace {
 

@@ -88,8 +88,8 @@ cuda_step gpu build/release/bin/test_cuda bash tests/gpu.sh
 step example_training_loop bash -c 'set -o pipefail
   build/release/bin/example_training_loop | tee /dev/stderr | awk "END { exit !(\$NF < 0.5) }"'
 
-step mpi bash tests/train/mpi.sh build/release
-step mpi_training bash tests/train/mpi_training.sh build/release
+step mpi bash tests/train/ranks/mpi.sh build/release
+step mpi_training bash tests/train/ranks/mpi_training.sh build/release
 step readme_program bash tests/train/readme_program.sh
 step step_bench bash tests/bench/step_bench.sh build/release
 step scale_bench bash tests/bench/scale_bench.sh build/release

@@ -24,8 +24,8 @@
 #include "train/checkpoint.h"
 #include "train/command_line.h"
 #include "train/ending.h"
+#include "train/ranks/world.h"
 #include "train/trainer.h"
-#include "train/world.h"
 
 namespace {
 

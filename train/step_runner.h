@@ -12,7 +12,7 @@
 #include "nn/bert.h"
 #include "optim/adamw.h"
 #include "optim/queued_update.h"
-#include "train/gradient_reducer.h"
+#include "train/ranks/gradient_reducer.h"
 #include "train/step_inputs.h"
 
 namespace sinter::train {

@@ -100,7 +100,7 @@ struct TrainingArguments {
   /// products take the heuristic's first algorithm, and runs repeat bit for bit without any file.
   bool tune_gemm = false;
   /// With several ranks: their gradients are added up in ranges of at most so many MiB, each as soon as backward has
-  /// completed it (train/gradient_reducer.h). 0: all of them at once, after backward; the same bits.
+  /// completed it (train/ranks/gradient_reducer.h). 0: all of them at once, after backward; the same bits.
   std::int64_t ddp_bucket_cap_mb = 25;
   /// Not HF's, but DeepSpeed's. 1: each rank keeps the optimizer's states of its part of the parameters
   /// (optim::Optimizer::shard_states); the same bits, and no effect on one rank.

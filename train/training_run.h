@@ -12,7 +12,7 @@
 #include "optim/optimizer.h"
 #include "optim/plateau.h"
 #include "train/checkpoint.h"
-#include "train/gradient_reducer.h"
+#include "train/ranks/gradient_reducer.h"
 #include "train/trainer.h"
 #include "train/tuned_gemm.h"
 
