@@ -247,8 +247,9 @@ int run(int argc, char** argv) {
   if (starts) return train::start_ranks(static_cast<int>(o.nproc), train::without_option(argc, argv, "--nproc"));
   Runtime& runtime = Runtime::instance();
   runtime.set_num_threads(o.num_threads > 0 ? static_cast<int>(o.num_threads) : train::threads_of_rank(environment));
-  Device device = Device::parse(o.device);
-  if (o.device == "cuda") device = Device::cuda(train::device_index(environment, runtime.device_count(device.type())));
+  const Device chosen = Device::parse(o.device);
+  const bool by_number = o.device.find(':') != std::string::npos;
+  const Device device = train::device_of_rank(environment, chosen, by_number, runtime.device_count(chosen.type()));
   train::World world(environment, device, kTimeout);
   const bool several_nodes = environment.local_world_size != environment.world_size;
   return world.run("scale_bench", [&] { return report(world, device, o, several_nodes); });

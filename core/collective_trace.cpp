@@ -1,6 +1,7 @@
 #include "core/collective_trace.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <utility>
 
@@ -26,26 +27,38 @@ CollectiveSeconds seconds_of(const std::vector<TracedCollective>& operations) {
 CollectiveTrace::CollectiveTrace() : before_(std::exchange(t_trace, this)), origin_(now()) {}
 CollectiveTrace::~CollectiveTrace() { t_trace = before_; }
 
+/// Its times are written by the thread that carries it out, while another may look.
+struct CollectiveTrace::Note::Operation {
+  const char* const name;
+  const std::int64_t bytes;
+  const double origin;
+  std::atomic<double> called{-1}, begun{-1}, ended{-1}, awaited{-1};
+
+  void note(std::atomic<double>& time) const { time = now() - origin; }
+};
+
 std::vector<TracedCollective> CollectiveTrace::operations() const {
   std::vector<TracedCollective> operations;
-  for (const auto& operation : operations_) operations.push_back(*operation);
+  for (const auto& o : operations_)
+    operations.push_back({o->name, o->bytes, o->called, o->begun, o->ended, o->awaited});
   return operations;
 }
 
 CollectiveTrace::Note::Note(const char* name, std::int64_t bytes) {
   if (t_trace == nullptr) return;
-  origin_ = t_trace->origin_;
-  operation_ = std::make_shared<TracedCollective>(TracedCollective{.name = name, .bytes = bytes});
+  operation_ = std::make_shared<Operation>(name, bytes, t_trace->origin_);
   t_trace->operations_.push_back(operation_);
-  set(&TracedCollective::called);
+  operation_->note(operation_->called);
 }
 
-void CollectiveTrace::Note::set(double TracedCollective::*time) const {
-  if (operation_ != nullptr) (*operation_).*time = now() - origin_;
+void CollectiveTrace::Note::begun() const {
+  if (operation_ != nullptr) operation_->note(operation_->begun);
 }
-
-void CollectiveTrace::Note::begun() const { set(&TracedCollective::begun); }
-void CollectiveTrace::Note::ended() const { set(&TracedCollective::ended); }
-void CollectiveTrace::Note::awaited() const { set(&TracedCollective::awaited); }
+void CollectiveTrace::Note::ended() const {
+  if (operation_ != nullptr) operation_->note(operation_->ended);
+}
+void CollectiveTrace::Note::awaited() const {
+  if (operation_ != nullptr) operation_->note(operation_->awaited);
+}
 
 }  // namespace sinter

@@ -38,7 +38,7 @@ class CollectiveTrace {
   CollectiveTrace(const CollectiveTrace&) = delete;
   CollectiveTrace& operator=(const CollectiveTrace&) = delete;
 
-  /// In the order of the calls; those that were not waited for may still be under way, and must not be.
+  /// In the order of the calls, as they stand: some may still be under way.
   std::vector<TracedCollective> operations() const;
 
   /// One operation on its way through ProcessGroup; does nothing where the calling thread traces nothing.
@@ -51,15 +51,15 @@ class CollectiveTrace {
     void awaited() const;
 
    private:
-    void set(double TracedCollective::*time) const;
-    std::shared_ptr<TracedCollective> operation_;
-    double origin_ = 0;
+    friend class CollectiveTrace;
+    struct Operation;
+    std::shared_ptr<Operation> operation_;
   };
 
  private:
   CollectiveTrace* before_;
   double origin_;   // of its times, in those of the steady clock
-  std::vector<std::shared_ptr<TracedCollective>> operations_;
+  std::vector<std::shared_ptr<Note::Operation>> operations_;
 };
 
 }  // namespace sinter

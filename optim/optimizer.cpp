@@ -63,9 +63,9 @@ void Optimizer::step(double clip_coefficient) {
     fail(ErrorCode::usage, name_, "::step: the clip coefficient is ", clip_coefficient,
          ", it must be finite; the gradients hold inf or NaN (GradNorm::nonfinite), and the weights are untouched");
   check_drained((std::string(name_) + "::step").c_str());
-  if (flat_.has_low_gradients() && !knows_low_side())
-    fail(ErrorCode::unsupported, name_, "::step: gradients are kept in 16 bits, which only AdamW reads; call "
-         "keep_low_copy without low_gradients");
+  if (flat_.has_low_gradients() && (!knows_low_side() || is_sharded()))
+    fail(ErrorCode::unsupported, name_, "::step: gradients are kept in 16 bits, which only AdamW reads that is not "
+         "sharded; call keep_low_copy without low_gradients");
   const NoGradGuard guard;
   flat_.settle_gradients();
   ++steps_;

@@ -103,7 +103,8 @@ void add_job_options(CLI::App& app, CommandLine& c) {
   Group(app, "Run")
       .option("--output_dir", a.output_dir, "Where all results go; the default is replaced")
       .flag("--overwrite_output_dir", a.overwrite_output_dir, "Accept an output_dir that is not empty")
-      .option("--resume_from_checkpoint", a.resume_from_checkpoint, "A checkpoint's folder, true for the newest, auto for that if any")
+      .option("--resume_from_checkpoint", a.resume_from_checkpoint,
+              "A checkpoint's folder, true for the newest, auto for that if any")
       .flag("--ignore_data_skip", a.ignore_data_skip, "A resumed run begins its epoch's data anew")
       .option("--seed", a.seed, "Of dropout and of new parameters")
       .option("--data_seed", a.data_seed, "Of the order of the data; --seed where not given")

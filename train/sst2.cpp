@@ -264,8 +264,8 @@ int fine_tune(train::CommandLine c, const train::World& world) {
   const std::string output_dir = trainer.args().output_dir;   // without a ~
   if (args.do_train) {
     const std::string from = args.resume_from_checkpoint.value_or("false");
-    const bool replaces = args.overwrite_output_dir && (from == "false" || from == "auto");
-    if (replaces) check_source_survives(c.model_name_or_path, output_dir);
+    const bool begins = from == "false" || (from == "auto" && !train::newest_valid_checkpoint(output_dir));
+    if (args.overwrite_output_dir && begins) check_source_survives(c.model_name_or_path, output_dir);
     if (const int code = train_model(trainer, args.resume_from_checkpoint, train_set->size()); code != 0) return code;
   } else {
     train::check_output_dir(output_dir);

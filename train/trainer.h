@@ -145,12 +145,15 @@ class Trainer {
 
   // training_loop.cpp
   std::optional<std::filesystem::path> find_checkpoint(const std::optional<std::string>& resume_from_checkpoint) const;
+  std::optional<std::filesystem::path> agree_on_checkpoint(
+      const std::optional<std::string>& resume_from_checkpoint) const;
   std::unique_ptr<FolderLock> take_output_dir(bool resuming);
   TrainOutput train_with(std::int64_t batch_size, const std::optional<std::filesystem::path>& checkpoint);
   std::shared_ptr<optim::Optimizer> make_optimizer() const;
   void start(Run& run, const std::optional<std::filesystem::path>& checkpoint);
   /// Behind load_checkpoint: where the run goes on. True when a callback had stopped it.
   bool resume(const Run& run);
+  void check_same_step() const;
   void join_ranks(Run& run);
   void run_epoch(Run& run);
   void end_epoch(Run& run);
@@ -172,7 +175,7 @@ class Trainer {
   /// With fp16 and bf16: weights of nn::Linear are rounded where the optimizer writes them, not in every forward.
   void keep_low_copies(const Run& run) const;
 
-  TrainOutput finish(Run& run);
+  TrainOutput finish(Run& run, int stopped_by_signal);
   void load_best_model();
 
   // training_step.cpp

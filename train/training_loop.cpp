@@ -82,6 +82,26 @@ std::optional<std::filesystem::path> Trainer::find_checkpoint(
   return found;
 }
 
+/// Rank 0's, which has written it; the others must see the same.
+std::optional<std::filesystem::path> Trainer::agree_on_checkpoint(
+    const std::optional<std::string>& resume_from_checkpoint) const {
+  if (ranks().size() == 1) return find_checkpoint(resume_from_checkpoint);
+  std::string path;
+  if (is_world_process_zero()) path = find_checkpoint(resume_from_checkpoint).value_or("").string();
+  const Tensor length = Tensor::from(std::vector<std::int64_t>{std::ssize(path)}, {1});
+  ranks().broadcast(length);
+  path.resize(static_cast<std::size_t>(length.data<std::int64_t>()[0]));
+  const Tensor bytes = Tensor::empty({std::ssize(path)}, {Dtype::u8});
+  std::copy(path.begin(), path.end(), static_cast<char*>(bytes.data()));
+  ranks().broadcast(bytes);
+  path.assign(static_cast<const char*>(bytes.data()), path.size());
+  if (path.empty()) return std::nullopt;
+  if (!std::filesystem::is_directory(path))
+    fail(ErrorCode::not_found, "rank ", ranks().rank(), " sees no checkpoint ", path,
+         ", from which rank 0 resumes; output_dir must be one folder that all ranks see");
+  return path;
+}
+
 std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) {
   const std::filesystem::path folder = parts_.args.output_dir;
   const bool mine = resuming || owns_output_dir_ || parts_.args.overwrite_output_dir;
@@ -109,7 +129,7 @@ TrainOutput Trainer::train(const std::optional<std::string>& resume_from_checkpo
   if (args.auto_find_batch_size && ranks().size() > 1)
     fail(ErrorCode::unsupported, "auto_find_batch_size is set, but ", ranks().size(),
          " ranks train together, of which each may run out of memory at another size; set per_device_train_batch_size");
-  const std::optional<std::filesystem::path> checkpoint = find_checkpoint(resume_from_checkpoint);
+  const std::optional<std::filesystem::path> checkpoint = agree_on_checkpoint(resume_from_checkpoint);
   std::unique_ptr<FolderLock> lock;
   if (is_world_process_zero()) lock = take_output_dir(checkpoint.has_value());
   ranks().barrier();
@@ -173,8 +193,10 @@ TrainOutput Trainer::train_with(std::int64_t batch_size, const std::optional<std
            stop_signal() == 0;
   };
   while (goes_on()) run_epoch(run);
-  if (stop_signal() != 0 && run.unsaved) save(run);
-  return finish(run);
+  settle(run);   // ranks may hear of a signal only here
+  const int stopped = stop_signal();
+  if (stopped != 0 && run.unsaved) save(run);
+  return finish(run, stopped);
 }
 
 void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkpoint) {
@@ -190,6 +212,7 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   bool stopped = false;
   if (checkpoint) {
     load_checkpoint(*checkpoint, run.parts());
+    check_same_step();
     log_info("resuming from " + checkpoint->string() + ", at step " + std::to_string(state_.global_step));
     stopped = resume(run);
   }
@@ -224,11 +247,23 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
+/// Ranks whose folders have the same name and another content would go on with other data.
+void Trainer::check_same_step() const {
+  const std::int64_t step = state_.global_step;
+  const Tensor most = Tensor::from(std::vector<std::int64_t>{step, -step}, {2});
+  ranks().all_reduce(most, ReduceKind::max);
+  const std::int64_t last = most.data<std::int64_t>()[0], first = -most.data<std::int64_t>()[1];
+  if (first != last)
+    fail(ErrorCode::usage, "the ranks resume at different steps, from ", first, " to ", last, ", and rank ",
+         ranks().rank(), " at ", step, "; all must see the same checkpoint");
+}
+
 /// All ranks begin with the weights of rank 0, and add up their gradients.
 void Trainer::join_ranks(Run& run) {
   if (ranks().size() == 1) return;
   FlatParameters& parameters = run.optimizer->parameters();
   ranks().broadcast(parameters.values());
+  parameters.mark_written("broadcast");
   run.reducer = std::make_unique<GradientReducer>(parameters, parts_.model->named_parameters(), ranks(),
                                                   parts_.args.ddp_bucket_cap_mb * (1 << 20));
 }
@@ -350,13 +385,12 @@ void Trainer::tell_device(Run& run) {
   run.queued->write_state(state);
 }
 
-TrainOutput Trainer::finish(Run& run) {
-  settle(run);
+TrainOutput Trainer::finish(Run& run, int stopped_by_signal) {
   run.optimizer->flush();
   if (run.gemm) run.gemm->keep();
   TrainOutput output;
   output.global_step = state_.global_step;
-  output.stopped_by_signal = stop_signal();
+  output.stopped_by_signal = stopped_by_signal;
   const auto done = static_cast<double>(state_.global_step);
   const double whole = std::max(state_.seconds, 1e-9);
   output.training_loss = state_.total_loss / std::max(1.0, done - static_cast<double>(state_.nonfinite_steps));

@@ -27,7 +27,7 @@ std::string first_nonfinite(FlatParameters& parameters) {
 
 }  // namespace
 
-/// Of one rank, and then of all.
+/// Of one rank; add_up() makes loss and tokens those of all.
 struct Trainer::Sums {
   double loss = 0, samples = 0, tokens = 0;
 };

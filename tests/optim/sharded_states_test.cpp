@@ -145,6 +145,11 @@ TEST(ShardedStates, RefuseWhatTheyCannot) {
     steps(late, 0, 1);
     testing::expect_usage_error([&] { late.shard_states(borrowed(group)); },
                                 "share the states out before the first update");
+    Model sixteen;
+    AdamW low(sixteen.groups, {});
+    low.shard_states(borrowed(group));
+    low.parameters().keep_low_copy(Dtype::f16, {"a"}, true);
+    testing::expect_error([&] { low.step(); }, ErrorCode::unsupported, "only AdamW reads that is not sharded");
     Model third;
     AdamW deferring(third.groups, {});
     deferring.defer_rows("a");

@@ -13,6 +13,9 @@ GradientReducer::GradientReducer(FlatParameters& parameters, const ParameterList
                                  std::int64_t bucket_bytes)
     : parameters_(parameters), ranks_(ranks), overlaps_(bucket_bytes > 0),
       complete_(parameters.segments().size(), false) {
+  if (parameters.has_low_gradients())
+    fail(ErrorCode::unsupported, "ranks add up gradients in f32, and these are kept in 16 bits; call keep_low_copy "
+         "without low_gradients");
   const std::vector<Segment>& segments = parameters.segments();
   for (std::size_t i = 0; i < segments.size(); ++i) segment_of_[&segments[i].tensor.ensure_meta()] = i;
   bucket_of_.resize(segments.size());
@@ -24,7 +27,7 @@ GradientReducer::GradientReducer(FlatParameters& parameters, const ParameterList
 void GradientReducer::cut_buckets(const ParameterList& forward_order, std::int64_t bucket_bytes) {
   const std::vector<Segment>& segments = parameters_.segments();
   std::vector<std::int64_t> place(segments.size(), 0);
-  for (std::size_t i = 0; i < forward_order.size(); ++i)
+  for (std::size_t i = forward_order.size(); i-- > 0;)   // of a tied weight the first, which backward comes to last
     if (const auto found = segment_of_.find(&forward_order[i].tensor.ensure_meta()); found != segment_of_.end())
       place[found->second] = static_cast<std::int64_t>(i);
   const auto size = static_cast<std::int64_t>(size_of(parameters_.gradients().dtype()));

@@ -33,15 +33,15 @@ class GradientReducer {
   /// `forward_order`: the model's parameters in about the order in which forward reads them; those that are not in
   /// `parameters` do not matter. A bucket has at most `bucket_bytes`, or one segment; 0: nothing is sent before
   /// finish(), and then all of it at once. Parameters and ranks must outlive this, and parameters must not be adopted
-  /// anew meanwhile.
+  /// anew meanwhile. Error(unsupported) for gradients in 16 bits (FlatParameters::keep_low_copy).
   GradientReducer(FlatParameters& parameters, const ParameterList& forward_order, ProcessGroup& ranks,
                   std::int64_t bucket_bytes = kBucketBytes);
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 
   /// While it lives, the one backward pass of the calling thread is the last of this update, and gradients that it
-  /// completes are final. Error(usage) out of backward, on all ranks alike, where a parameter is completed again after
-  /// it was sent (core/autograd/engine.h: one that two checkpoints use).
+  /// completes are final. Error(usage) out of backward where a parameter is completed again after it was sent
+  /// (core/autograd/engine.h: one that two checkpoints use).
   class Overlap {
    public:
     explicit Overlap(GradientReducer& reducer);

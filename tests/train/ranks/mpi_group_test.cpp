@@ -1,5 +1,5 @@
-// MpiGroup over ranks that are threads, and what load_mpi() says where there is no MPI. The same checks over MPI itself:
-// tests/train/ranks/mpi.sh.
+// MpiGroup over ranks that are threads, and what load_mpi() says where there is no MPI. tests/train/ranks/mpi.sh runs
+// the same checks over MPI itself.
 #include "train/ranks/mpi/mpi_group.h"
 
 #include <gtest/gtest.h>

@@ -186,5 +186,14 @@ refused "WORLD_SIZE" env RANK=0 "$sst2" "${small[@]}" --output_dir half
 refused "nproc is 3, but mpirun has started 2 ranks" "${mpi[@]}" -np 2 "$sst2" "${small[@]}" --nproc 3 --output_dir three
 refused "nproc is -1" "$sst2" "${small[@]}" --nproc -1 --output_dir negative
 
+# Folders that are not one folder: of rank 1 without the checkpoint, and with another one under its name.
+mkdir -p node-0/out node-1/out
+cp -r whole/checkpoint-5 node-0/out/
+apart=("${mpi[@]}" -np 2 bash -c 'cd "node-$OMPI_COMM_WORLD_RANK" && exec "$@"' - "$sst2" "${saved[@]}"
+       --resume_from_checkpoint auto --output_dir out)
+refused "rank 1 sees no checkpoint out/checkpoint-5, from which rank 0 resumes" "${apart[@]}"
+cp -r whole/checkpoint-10 node-1/out/checkpoint-5
+refused "the ranks resume at different steps, from 5 to 10" "${apart[@]}"
+
 [ $failures -eq 0 ] && echo "ranks under mpirun: all as it should be"
 exit $((failures > 0))

@@ -360,6 +360,65 @@ TEST_F(Ranks, ASignalToOneStopsQueuedStepsTogether) {
   EXPECT_TRUE(std::filesystem::exists(folder_ / "queued" / "checkpoint-8"));
 }
 
+// The same where nothing would be logged or saved any more behind the signal.
+TEST_F(Ranks, ASignalInTheLastQueuedStepsSavesACheckpoint) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  TrainingArguments args = arguments_of("last");
+  args.per_device_train_batch_size = 2;
+  args.eval_strategy = "no";
+  args.logging_steps = 500;
+  args.max_steps = 6;
+  LocalSim::run(2, [&](ProcessGroup& group) {
+    TrainingArguments own = args;
+    on_emulated_devices(group.rank(), own);
+    Trainer::Parts all = parts(model(), own);
+    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+    if (group.rank() == 1)
+      all.callbacks.push_back(std::make_shared<OutsideSteps>([](CallbackContext& context) {
+        if (context.state.global_step == 3) std::raise(SIGTERM);
+      }));
+    Trainer trainer(std::move(all));
+    EXPECT_EQ(trainer.train().stopped_by_signal, SIGTERM);
+  });
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "last" / "checkpoint-6"));
+}
+
+// With and without the optimizer's states shared out, on emulated devices and in f16: the steps are eager then.
+TEST_F(Ranks, ZeroStageOneOnEmulatedDevices) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  for (const bool fp16 : {false, true}) {
+    std::vector<std::vector<float>> weights;
+    for (const std::int64_t stage : {0, 1}) {
+      TrainingArguments args = arguments_of((fp16 ? "f16-" : "f32-") + std::to_string(stage));
+      args.per_device_train_batch_size = 4;
+      args.max_steps = 5;
+      args.eval_strategy = "no";
+      args.zero_stage = stage;
+      for (const Outcome& rank : run_ranks(2, args, std::nullopt, [&](int r, TrainingArguments& own) {
+             on_emulated_devices(r, own);
+             own.fp16 = fp16;
+           }))
+        weights.push_back(rank.weights);
+    }
+    for (const std::vector<float>& others : weights) expect_same_bits(others, weights[0]);
+  }
+}
+
+// The one that rank 0 finds, wherever another would look.
+TEST_F(Ranks, AllResumeFromTheCheckpointOfRankZero) {
+  TrainingArguments args = arguments_of("0");
+  args.max_steps = 6;
+  args.eval_strategy = "no";
+  args.save_strategy = "steps";
+  args.save_steps = 3;
+  const Outcome whole = run_ranks(2, args)[0];
+  std::filesystem::remove_all(folder_ / "0" / "checkpoint-6");
+  const auto apart = [&](int rank, TrainingArguments& own) {
+    own.output_dir = (folder_ / std::to_string(rank)).string();
+  };
+  for (const Outcome& rank : run_ranks(2, args, "auto", apart)) expect_same_bits(rank.weights, whole.weights);
+}
+
 // Each rank on an emulated device of its own, in f32 and in f16.
 TEST_F(Ranks, OnEmulatedDevicesFollowTheCpu) {
   if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
