@@ -60,6 +60,22 @@ TEST(SquaredNormOnDevice, ManyBlocks) {
   c.check();
 }
 
+// Of four blocks inside the table two hold a marked row, which one thread of the block finds; the others are not read.
+TEST_P(OptimizerOnDevice, BlocksWithoutAMarkedRowAreZero) {
+  constexpr std::int64_t kCols = 64, kRows = 4 * kFlatBlock / kCols, n = 5 * kFlatBlock + 100;
+  std::vector<double> x = normal_values(n, 1), marks(kRows, 0.0);
+  marks[5] = marks[3 * kRows / 4 - 1] = 1;
+  for (std::int64_t i = 0; i < kRows * kCols; ++i)
+    if (marks[static_cast<std::size_t>(i / kCols)] == 0) x[static_cast<std::size_t>(kFlatBlock + i)] = 0;
+  DeviceCase<SquaredNorm> c({.dtype = dtype_, .n = n, .table = {.begin = kFlatBlock, .rows = kRows, .cols = kCols}});
+  c.input(c.params.x, dtype_, x);
+  c.input(c.params.table.touched, Dtype::i32, marks);
+  c.output(c.params.sum, Dtype::f64, 1, norm_tolerance(n));
+  c.output(c.params.nonfinite, Dtype::i32, 1, {.ulps = 0});
+  c.workspace(c.params.workspace);
+  c.check();
+}
+
 TEST_P(OptimizerOnDevice, NonfiniteElementsAreSeenWhereverTheyStand) {
   for (const double bad : {kInfinity, -kInfinity, kNaN})
     for (const std::size_t place : {0, 4095, 4099}) {

@@ -9,8 +9,8 @@
 namespace sinter::train::testing {
 
 /// Bytes go over when the receiver waits for them, and in every other exchange also as early as they can; a sender's
-/// wait returns when all were taken. Who changes what is sent too early, or uses the place of what arrives too long, gets
-/// wrong results, and a race that the thread sanitizer finds. Who does not wait gets an error at the end.
+/// wait returns when all were taken. Who changes what is sent too early, or uses the place of what arrives too long,
+/// gets wrong results, and a race that the thread sanitizer finds. Who does not wait gets an error at the end.
 const MpiTable& threads_table();
 
 /// Runs `rank` in `ranks` threads, in each of which an MpiGroup over threads_table() may be made. What it throws is a
