@@ -5,6 +5,8 @@
 #include <random>
 #include <vector>
 
+#include "core/error.h"
+
 namespace sinter::bench {
 
 void BertJob::add_options(OptionTable& table) {
