@@ -56,10 +56,10 @@ TEST(NcclWorld, ConnectsTheRanksAndEndsThem) {
   EXPECT_EQ(testing::pretended().destroyed, destroyed + 3);
 }
 
-/// Who still writes a model is waited for at the end, however long NCCL would wait.
+/// Who still writes a model is waited for at the end, however long NCCL would wait: ten times the World's timeout.
 TEST(NcclWorld, ALateRankIsWaitedForAtTheEnd) {
   run_world(2, 1s, [](World& world) {
-    if (world.rank() == 0) std::this_thread::sleep_for(1500ms);
+    if (world.rank() == 0) std::this_thread::sleep_for(10500ms);
     world.end();
   });
 }
@@ -73,7 +73,7 @@ TEST(NcclWorldDeathTest, ARankThatHangsEndsAll) {
         world.group()->barrier();
       }),
       ::testing::ExitedWithCode(1),
-      "sinter: rank 0 \\(pid .*failed.*barrier did not end on rank 0 within 1 s: another rank hangs");
+      "sinter: rank 0 \\(pid .*failed.*barrier did not end on rank 0 within 10 s: another rank hangs");
 }
 
 TEST(NcclWorld, SaysWhyThereIsNoNccl) {
