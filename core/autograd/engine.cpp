@@ -16,6 +16,7 @@ namespace sinter::autograd {
 namespace {
 
 thread_local bool t_accumulates = false;
+thread_local int t_depth = 0;
 thread_local LeafReadyHook t_leaf_ready;
 
 /// Sum of two contributions to one gradient. In place only where nobody else can see the memory.
@@ -52,6 +53,13 @@ void accumulate_into_leaf(const Tensor& leaf, const Tensor& gradient, bool creat
   }
 }
 
+struct DepthScope {
+  DepthScope() { ++t_depth; }
+  ~DepthScope() { --t_depth; }
+  DepthScope(const DepthScope&) = delete;
+  DepthScope& operator=(const DepthScope&) = delete;
+};
+
 /// One backward pass: the gradients in flight and the order of the nodes.
 class Pass {
  public:
@@ -70,6 +78,7 @@ class Pass {
 
   void run() {
     const BackwardScope scope;
+    const DepthScope depth;
     count_dependencies();
     std::sort(roots_.begin(), roots_.end());
     roots_.erase(std::unique(roots_.begin(), roots_.end()), roots_.end());
@@ -233,6 +242,8 @@ void add_roots(Pass& pass, Inputs roots, Inputs gradients) {
 }  // namespace
 
 bool accumulates_into_leaves() { return t_accumulates; }
+
+int backward_depth() { return t_depth; }
 
 void set_leaf_ready_hook(LeafReadyHook hook) { t_leaf_ready = std::move(hook); }
 

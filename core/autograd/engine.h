@@ -26,6 +26,9 @@ Tensors grad(Inputs outputs, Inputs inputs, Inputs gradients = {}, BackwardOptio
 /// True while the backward pass of the calling thread adds into the leaves' grad (and not inside grad()).
 bool accumulates_into_leaves();
 
+/// Backward passes that the calling thread is in: 1, and one more inside each checkpoint that is computed again.
+int backward_depth();
+
 /// Called once for each leaf whose gradient is complete for this backward pass, in the order of completion, on the
 /// thread that runs backward. Data parallelism overlaps its all-reduce with it. Undefined to remove. A leaf that is
 /// used inside a checkpoint (core/autograd/checkpoint.h) and outside of it, or in two of them, is reported by each,

@@ -64,9 +64,10 @@ void GradientReducer::completed(const Tensor& leaf) {
   const std::size_t segment = found->second;
   if (bucket_of_[segment] < under_way_.size())
     fail(ErrorCode::usage, "the gradient of ", parameters_.segments()[segment].name, " was sent to the other ranks, "
-         "and backward adds to it: it is used in two checkpoints, or in one and outside; set ddp_bucket_cap_mb to 0, "
-         "which sends gradients after backward");
-  if (complete_[segment]) return;
+         "and backward adds to it: it is used in a checkpoint and outside; set ddp_bucket_cap_mb to 0, which sends "
+         "gradients after backward");
+  // What a checkpoint completes, another may add to: that waits for finish().
+  if (complete_[segment] || autograd::backward_depth() > 1) return;
   complete_[segment] = true;
   --buckets_[bucket_of_[segment]].missing;
   while (under_way_.size() < buckets_.size() && buckets_[under_way_.size()].missing == 0)

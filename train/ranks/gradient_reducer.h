@@ -40,8 +40,8 @@ class GradientReducer {
   GradientReducer& operator=(const GradientReducer&) = delete;
 
   /// While it lives, the one backward pass of the calling thread is the last of this update, and gradients that it
-  /// completes are final. Error(usage) out of backward where a parameter is completed again after it was sent
-  /// (core/autograd/engine.h: one that two checkpoints use).
+  /// completes are final. Those of checkpoints (core/autograd/checkpoint.h) are sent by finish(). Error(usage) out of
+  /// backward where a checkpoint adds to a parameter that is used outside too, and was sent; its gradient is lost.
   class Overlap {
    public:
     explicit Overlap(GradientReducer& reducer);
