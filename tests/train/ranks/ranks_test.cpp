@@ -85,6 +85,26 @@ class Ranks : public TrainerFixture {
     return outcomes;
   }
 
+  /// What train() gives on each rank when a signal comes to the last one in update number `step`, of which a callback
+  /// of this kind hears.
+  template <class Callback>
+  std::vector<TrainOutput> run_signalled(int ranks, const TrainingArguments& args, std::int64_t step,
+                                         const std::function<void(int, TrainingArguments&)>& change = {}) const {
+    std::vector<TrainOutput> outputs(static_cast<std::size_t>(ranks));
+    LocalSim::run(ranks, [&](ProcessGroup& group) {
+      TrainingArguments own = args;
+      if (change) change(group.rank(), own);
+      Trainer::Parts all = parts(model(), own);
+      all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+      if (group.rank() + 1 == ranks)
+        all.callbacks.push_back(std::make_shared<Callback>([step](CallbackContext& context) {
+          if (context.state.global_step == step) std::raise(SIGTERM);
+        }));
+      outputs[static_cast<std::size_t>(group.rank())] = Trainer(std::move(all)).train();
+    });
+    return outputs;
+  }
+
   static void expect_same_metrics(const Metrics& found, const Metrics& expected) {
     for (const char* name : {"eval_loss", "eval_accuracy"}) EXPECT_EQ(found.at(name), expected.at(name)) << name;
   }
@@ -267,36 +287,11 @@ TEST_F(Ranks, FilesAreWrittenOnceAndByRankZero) {
 TEST_F(Ranks, ASignalToOneStopsAllAtTheSameStep) {
   TrainingArguments args = arguments_of("stopped");
   args.eval_strategy = "no";
-  std::vector<TrainOutput> outputs(3);
-  LocalSim::run(3, [&](ProcessGroup& group) {
-    Trainer::Parts all = parts(model(), args);
-    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
-    if (group.rank() == 1)
-      all.callbacks.push_back(std::make_shared<AtStepEnd>([](CallbackContext& context) {
-        if (context.state.global_step == 3) std::raise(SIGTERM);
-      }));
-    Trainer trainer(std::move(all));
-    outputs[static_cast<std::size_t>(group.rank())] = trainer.train();
-  });
-  for (const TrainOutput& output : outputs) {
+  for (const TrainOutput& output : run_signalled<AtStepEnd>(3, args, 3)) {
     EXPECT_EQ(output.stopped_by_signal, SIGTERM);
     EXPECT_EQ(output.global_step, 4);   // they agree in the update behind
   }
   EXPECT_TRUE(std::filesystem::exists(folder_ / "stopped" / "checkpoint-4"));
-}
-
-TEST_F(Ranks, WhatOneRankCannotDoEndsAll) {
-  TrainingArguments args = arguments_of("refused");
-  args.auto_find_batch_size = true;
-  testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::unsupported,
-                        "auto_find_batch_size is set, but 2 ranks train together");
-  args.auto_find_batch_size = false;
-  args.output_dir = (folder_ / "taken").string();
-  std::filesystem::create_directories(folder_ / "taken" / "results");
-  testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::usage, "is not empty");   // rank 0's sentence
-  args.dataloader_drop_last = true;
-  args.per_device_train_batch_size = 60;
-  testing::expect_error([&] { run_ranks(2, args); }, ErrorCode::usage, "one batch of 60 on each rank");
 }
 
 /// `args` on emulated devices, one for each rank.
@@ -340,20 +335,7 @@ TEST_F(Ranks, ASignalToOneStopsQueuedStepsTogether) {
   args.per_device_train_batch_size = 2;
   args.eval_strategy = "no";
   args.logging_steps = 4;
-  std::vector<TrainOutput> outputs(2);
-  LocalSim::run(2, [&](ProcessGroup& group) {
-    TrainingArguments own = args;
-    on_emulated_devices(group.rank(), own);
-    Trainer::Parts all = parts(model(), own);
-    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
-    if (group.rank() == 1)
-      all.callbacks.push_back(std::make_shared<OutsideSteps>([](CallbackContext& context) {
-        if (context.state.global_step == 5) std::raise(SIGTERM);
-      }));
-    Trainer trainer(std::move(all));
-    outputs[static_cast<std::size_t>(group.rank())] = trainer.train();
-  });
-  for (const TrainOutput& output : outputs) {
+  for (const TrainOutput& output : run_signalled<OutsideSteps>(2, args, 5, on_emulated_devices)) {
     EXPECT_EQ(output.stopped_by_signal, SIGTERM);
     EXPECT_EQ(output.global_step, 8);
   }
@@ -368,18 +350,8 @@ TEST_F(Ranks, ASignalInTheLastQueuedStepsSavesACheckpoint) {
   args.eval_strategy = "no";
   args.logging_steps = 500;
   args.max_steps = 6;
-  LocalSim::run(2, [&](ProcessGroup& group) {
-    TrainingArguments own = args;
-    on_emulated_devices(group.rank(), own);
-    Trainer::Parts all = parts(model(), own);
-    all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
-    if (group.rank() == 1)
-      all.callbacks.push_back(std::make_shared<OutsideSteps>([](CallbackContext& context) {
-        if (context.state.global_step == 3) std::raise(SIGTERM);
-      }));
-    Trainer trainer(std::move(all));
-    EXPECT_EQ(trainer.train().stopped_by_signal, SIGTERM);
-  });
+  for (const TrainOutput& output : run_signalled<OutsideSteps>(2, args, 3, on_emulated_devices))
+    EXPECT_EQ(output.stopped_by_signal, SIGTERM);
   EXPECT_TRUE(std::filesystem::exists(folder_ / "last" / "checkpoint-6"));
 }
 
