@@ -55,6 +55,9 @@ class ProcessGroup {
   virtual int size() const = 0;
   /// Whose memory the ranks exchange without a copy.
   virtual Device device() const { return Device::cpu(); }
+  /// True where operations on tensors of device() may be a part of a captured step (core/runtime/step_arena.h), which
+  /// every rank then captures in the same call, and launches as often as the others.
+  virtual bool can_be_captured() const { return false; }
 
   /// Every element becomes the sum (or maximum) over the ranks.
   void all_reduce(const Tensor& flat, ReduceKind kind = ReduceKind::sum);

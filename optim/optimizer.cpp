@@ -42,7 +42,7 @@ std::vector<Optimizer::GroupRange> Optimizer::group_ranges() const {
     const auto [group_begin, group_end] = flat_.group_range(g);
     const std::int64_t begin = std::max(group_begin, first), end = std::min(group_end, last);
     const auto& [weight_decay, lr_scale] = group_factors_[static_cast<std::size_t>(g)];
-    if (begin < end) ranges.push_back({begin - first, end - first, lr_ * lr_scale, weight_decay});
+    if (begin < end) ranges.push_back({g, begin - first, end - first, lr_ * lr_scale, weight_decay});
   }
   return ranges;
 }

@@ -65,6 +65,7 @@ class Optimizer {
   Optimizer(const char* name, double lr, std::vector<const char*> states, std::vector<ParameterGroup> groups);
 
   struct GroupRange {
+    int group;
     std::int64_t begin, end;    ///< elements of own()
     double lr, weight_decay;
   };
@@ -79,6 +80,8 @@ class Optimizer {
   virtual void update(double clip_coefficient) = 0;
   /// load_state() has replaced states and steps().
   virtual void loaded() {}
+  /// Of a sharded one: the values become those that each rank has updated.
+  void share_values();
   /// Error(usage) that names `what` while steps_ is behind the device.
   void check_drained(const char* what) const;
 
@@ -92,7 +95,6 @@ class Optimizer {
   std::int64_t undrained_ = 0;   // updates of a QueuedUpdate that steps_ does not count yet
 
  private:
-  void share_values();
   Tensor whole_state(const char* state);
 };
 

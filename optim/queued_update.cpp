@@ -59,9 +59,9 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
     : optimizer_(optimizer), device_(optimizer.flat_.values().device()) {
   check_options(options);
   optimizer_.check_drained("a QueuedUpdate");
-  if (optimizer_.is_sharded())
-    fail(ErrorCode::unsupported, "QueuedUpdate: ranks share the optimizer's states out (shard_states), which it does "
-         "not know");
+  if (optimizer_.is_sharded() && optimizer_.flat_.has_low_gradients())
+    fail(ErrorCode::unsupported, "QueuedUpdate: gradients are kept in 16 bits, and ranks share the optimizer's states "
+         "out (shard_states); call keep_low_copy without low_gradients");
   optimizer_.flush();
   UpdateState begin;
   prepare_.record_count = options.record_count;
@@ -88,7 +88,8 @@ QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
 
 void QueuedUpdate::place_groups() {
   std::vector<kernels::UpdateGroup> groups;
-  for (const auto& [weight_decay, lr_scale] : optimizer_.group_factors_) groups.push_back({lr_scale, weight_decay});
+  for (const AdamW::GroupRange& range : optimizer_.group_ranges())
+    groups.push_back({optimizer_.group_factors_[static_cast<std::size_t>(range.group)].second, range.weight_decay});
   const auto count = static_cast<std::int64_t>(groups.size());
   groups_ = room_for<kernels::UpdateGroup>(count, device_);
   write(groups_, std::span<const kernels::UpdateGroup>(groups));
@@ -150,23 +151,28 @@ void QueuedUpdate::add_loss(const Tensor& loss) {
 
 void QueuedUpdate::run() {
   optimizer_.flat_.refresh_low_copies();   // a skipped update writes none
-  count_replay();
+  count(!optimizer_.is_sharded());
   const NoGradGuard guard;
   optimizer_.flat_.settle_gradients();
   Runtime& runtime = Runtime::instance();
   if (squared_norm_) runtime.launch(device_, *squared_norm_, "QueuedUpdate");
   runtime.launch(device_, prepare_, "QueuedUpdate");
-  runtime.launch(device_, adamw_, "QueuedUpdate");
+  if (!ranges_.empty()) runtime.launch(device_, adamw_, "QueuedUpdate");
+  if (!optimizer_.is_sharded()) return;
+  optimizer_.share_values();
+  optimizer_.flat_.refresh_low_copies();   // those of the other ranks' values are nobody else's
 }
 
-void QueuedUpdate::count_replay() {
+void QueuedUpdate::count_replay() { count(true); }
+
+void QueuedUpdate::count(bool writes_low_copies) {
   if (is_full())
     fail(ErrorCode::usage, "QueuedUpdate: ", optimizer_.undrained_, " updates wait for drain(), and there is room for ",
          prepare_.record_count, " records; drain in time");
   if (optimizer_.steps_ != steps_)
     fail(ErrorCode::usage, "QueuedUpdate: the optimizer has done ", optimizer_.steps_, " updates, ", steps_,
          " of them here; write_state with its adam_t continues after AdamW::step or load_state");
-  if (optimizer_.flat_.low_side().values != adamw_.low)
+  if (!optimizer_.is_sharded() && optimizer_.flat_.low_side().values != adamw_.low)
     fail(ErrorCode::usage, "QueuedUpdate: keep_low_copy came after it was made; call that before");
   if (optimizer_.deferred_) {
     AdamW::Deferred& deferred = *optimizer_.deferred_;
@@ -179,7 +185,7 @@ void QueuedUpdate::count_replay() {
     ++deferred.last;
   }
   ++optimizer_.undrained_;
-  optimizer_.flat_.mark_written("QueuedUpdate", true);
+  optimizer_.flat_.mark_written("QueuedUpdate", writes_low_copies);
 }
 
 bool QueuedUpdate::is_full() const { return optimizer_.undrained_ >= prepare_.record_count; }

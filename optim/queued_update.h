@@ -51,7 +51,8 @@ class QueuedUpdate {
   void add_loss(const Tensor& loss);
   /// The loss of the update under way, [1] f64 in device memory; ranks add theirs up before run(), as their gradients.
   Tensor loss() const;
-  /// Launches one update with the gradients as they are. Error(usage) when is_full(), when step() or load_state() of
+  /// Launches one update with the gradients as they are; of a sharded optimizer all ranks do, whose values it then
+  /// gathers. Error(usage) when is_full(), when step() or load_state() of
   /// the optimizer moved its steps() since the last drain, and when FlatParameters::keep_low_copy came after this was
   /// made.
   void run();
@@ -86,6 +87,7 @@ class QueuedUpdate {
   void set_lr(const std::vector<double>& table);
 
  private:
+  void count(bool writes_low_copies);
   void check_state(const kernels::UpdateState& state) const;
   void place_groups();
   void place_deferred();

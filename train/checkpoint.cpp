@@ -39,21 +39,6 @@ std::string fingerprint(const data::Dataset& dataset) {
   return hash.hex_digest();
 }
 
-/// What must be equal for a run to go on in the order in which it began, by name.
-Json run_facts(const RunParts& run) {
-  const TrainingArguments& args = run.args;
-  Json facts = Json::object({
-      {"seed", static_cast<std::int64_t>(args.seed)},
-      {"data_seed", static_cast<std::int64_t>(args.data_seed.value_or(args.seed))},
-      {"train_sampling_strategy", args.train_sampling_strategy},
-      {"train_samples", run.dataset.size()},
-      {"train_data_sha256", fingerprint(run.dataset)},
-  });
-  if (args.train_sampling_strategy == "group_by_length")  // the order follows the batches
-    facts.set("samples_per_update", samples_per_update(args));
-  return facts;
-}
-
 /// Arguments that only say where files go, what is shown and what is done around the training.
 constexpr std::string_view kCosmetic[] = {"output_dir",
                                           "overwrite_output_dir",
@@ -173,6 +158,20 @@ void write_small_files(const nn::Module& model, const data::BertTokenizer* token
 }
 
 }  // namespace
+
+Json run_facts(const RunParts& run) {
+  const TrainingArguments& args = run.args;
+  Json facts = Json::object({
+      {"seed", static_cast<std::int64_t>(args.seed)},
+      {"data_seed", static_cast<std::int64_t>(args.data_seed.value_or(args.seed))},
+      {"train_sampling_strategy", args.train_sampling_strategy},
+      {"train_samples", run.dataset.size()},
+      {"train_data_sha256", fingerprint(run.dataset)},
+  });
+  if (args.train_sampling_strategy == "group_by_length")  // the order follows the batches
+    facts.set("samples_per_update", samples_per_update(args));
+  return facts;
+}
 
 void save_checkpoint(const std::filesystem::path& path, const RunParts& run, const OptimizerStates& states,
                      bool only_model) {

@@ -32,6 +32,9 @@ struct RunParts {
   const TunedGemm* gemm = nullptr;           ///< null: products are not tuned
 };
 
+/// What must be equal for a run to go on in the order in which it began, by name: seeds, sampling, the data.
+Json run_facts(const RunParts& run);
+
 /// What Optimizer::state_tensors() gives.
 using OptimizerStates = std::vector<std::pair<std::string, Tensor>>;
 

@@ -52,13 +52,17 @@ void check_sizes(const data::CollatedBatch& batch) {
 
 }  // namespace
 
-std::int64_t StepBucket::fillers() const { return (granule_of(tokens) - 1 + max_length - 1) / max_length; }
+std::int64_t StepBucket::fillers() const {
+  const std::int64_t most = of_ranks ? tokens : granule_of(tokens) - 1;
+  return (most + max_length - 1) / max_length;
+}
 
 std::string StepBucket::str() const {
   std::string text = "T " + std::to_string(tokens) + ", longest " + std::to_string(max_length) + ", B " +
                      std::to_string(samples);
   if (!first) text += ", accumulating";
   if (last) text += ", update";
+  if (of_ranks) text += ", of all ranks";
   return text;
 }
 
@@ -93,6 +97,23 @@ bool pack(const data::CollatedBatch& batch, PackedBatch& packed) {
     }
   }
   return true;
+}
+
+std::int64_t longest_of(const PackedBatch& batch) {
+  return batch.lengths.empty() ? 0 : *std::ranges::max_element(batch.lengths);
+}
+
+std::optional<StepBucket> bucket_of_ranks(std::span<const data::CollatedBatch> batches, std::int64_t positions) {
+  std::int64_t tokens = 0, longest = 0;
+  for (const data::CollatedBatch& batch : batches) {
+    PackedBatch packed;
+    if (batch.sample_count != batches[0].sample_count || !pack(batch, packed)) return std::nullopt;
+    tokens = std::max(tokens, std::ssize(packed.ids));
+    longest = std::max(longest, longest_of(packed));
+  }
+  StepBucket bucket = bucket_of(tokens, longest, batches[0].sample_count, positions);
+  bucket.of_ranks = true;
+  return bucket;
 }
 
 /// Places in the block, in bytes.

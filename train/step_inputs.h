@@ -4,6 +4,8 @@
 #include <compare>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,10 +23,11 @@ struct StepBucket {
   std::int64_t samples = 0;      ///< B
   bool first = true;             ///< of its update: gradients are overwritten, not added to
   bool last = true;              ///< the update follows
+  bool of_ranks = false;         ///< every rank takes it, and the step holds the operations between them
   std::uint32_t taps = 0;        ///< what the step hands out beside its loss: kept free, nothing can be asked for yet
 
   auto operator<=>(const StepBucket&) const = default;
-  /// Sequences behind the samples that take up the tokens between T and its bound.
+  /// Sequences behind the samples that take up the tokens between T and its bound; of ranks any T.
   std::int64_t fillers() const;
   /// "T 416, longest 64, B 16, update"
   std::string str() const;
@@ -43,6 +46,13 @@ struct PackedBatch {
 /// Drops the pads of a batch. False for one with a pad before a token, which cannot be told from it: BERT pools the row
 /// of the first pad. Error(usage) where its arrays do not have the sizes that it names.
 bool pack(const data::CollatedBatch& batch, PackedBatch& packed);
+
+/// Tokens of the longest sample; 0 where there is none.
+std::int64_t longest_of(const PackedBatch& batch);
+
+/// The bucket in which each of these batches fits, one of every rank, that are the last of their update; none where a
+/// batch cannot be packed, or another has more samples.
+std::optional<StepBucket> bucket_of_ranks(std::span<const data::CollatedBatch> batches, std::int64_t positions);
 
 /// What stands beside the batch's arrays.
 struct StepNumbers {

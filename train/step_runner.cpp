@@ -15,17 +15,17 @@ StepRunner::StepRunner(const nn::BertForSequenceClassification& model, optim::Ad
       update_(update),
       options_(options),
       device_(optimizer.parameters().values().device()),
-      arena_(device_) {}
+      arena_(device_),
+      arena_of_ranks_(device_) {}
 
 void StepRunner::run(const data::CollatedBatch& batch, const MicroStep& place) {
-  // What is captured, or looked at for it, holds no operation between ranks.
+  // What is captured alone, or looked at for it, holds no operation between ranks.
   std::optional<GradientReducer::Overlap> overlap;
   if (options_.reducer != nullptr && place.last && !options_.cuda_graphs) overlap.emplace(*options_.reducer);
   PackedBatch packed;
   if (!pack(batch, packed)) return run_as_it_is(batch, place);
-  const std::int64_t longest = packed.lengths.empty() ? 0 : *std::ranges::max_element(packed.lengths);
-  StepBucket bucket = bucket_of(static_cast<std::int64_t>(packed.ids.size()), longest, batch.sample_count,
-                                model_.config.max_position_embeddings);
+  StepBucket bucket = place.of_ranks.value_or(bucket_of(std::ssize(packed.ids), longest_of(packed), batch.sample_count,
+                                                        model_.config.max_position_embeddings));
   bucket.first = place.first;
   bucket.last = update_follows(place);
   Program& chosen = program(bucket);
@@ -55,7 +55,8 @@ void StepRunner::run_program(const StepBucket& bucket, Program& program) {
   ++program.batches;
   if (bucket.last) update_.flush_when_due();
   optimizer_.parameters().refresh_low_copies();   // of weights that somebody wrote since: no part of the step
-  if (program.graph && arena_.holds(program.graph)) return replay(bucket, program);
+  StepArena& arena = bucket.of_ranks ? arena_of_ranks_ : arena_;
+  if (program.graph && arena.holds(program.graph)) return replay(bucket, program);
   const auto step = [&] {
     const StepScope scope(options_.seed, program.inputs->counters());
     compute(program.inputs->arrays(), bucket);
@@ -63,12 +64,13 @@ void StepRunner::run_program(const StepBucket& bucket, Program& program) {
   if (!options_.cuda_graphs) return step();
   // What a first run makes once and keeps (a table of a library, say) the second does not make again.
   constexpr std::int64_t kObserved = 2;
-  if (!program.plan || (!program.plan->kept.empty() && program.batches <= kObserved)) {
-    program.plan = arena_.observe(step);
+  const bool looks_again = bucket.of_ranks || (program.plan && !program.plan->kept.empty());
+  if (!program.plan || (looks_again && program.batches <= kObserved)) {
+    program.plan = arena.observe(step);
     program.stale_gradients = optimizer_.parameters().stale_gradients();
     return;
   }
-  program.graph = arena_.capture(*program.plan, step);
+  program.graph = arena.capture(*program.plan, step);
   program.graph.launch();
 }
 
@@ -90,17 +92,26 @@ void StepRunner::finish_update(bool has_gradient) {
     optimizer_.zero_grad();
     optimizer_.parameters().add_nothing();
   }
-  options_.reducer->finish();
-  options_.reducer->ranks().all_reduce(update_.loss());
+  add_up();
   update_.flush_when_due();
   update_.run();
+}
+
+void StepRunner::add_up() {
+  options_.reducer->finish();
+  options_.reducer->ranks().all_reduce(update_.loss());
 }
 
 void StepRunner::compute(const nn::BertInputs& arrays, const StepBucket& place) {
   if (place.first) optimizer_.zero_grad();
   const ModelOutput output = classification_loss(model_, arrays, options_.label_smoothing);
-  output.loss.backward(update_.loss_gradient());
+  {
+    std::optional<GradientReducer::Overlap> overlap;
+    if (place.of_ranks) overlap.emplace(*options_.reducer);
+    output.loss.backward(update_.loss_gradient());
+  }
   update_.add_loss(output.loss);
+  if (place.of_ranks) add_up();
   if (place.last) update_.run();
 }
 

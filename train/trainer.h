@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -128,6 +129,7 @@ class Trainer {
   CallbackHandler& callbacks() { return callbacks_; }
 
  private:
+  struct Sums;  // of what a rank computed for one update
   struct Run;   // one train(): plan, optimizer, schedule, order of the data (train/training_run.h)
 
   // trainer.cpp
@@ -145,16 +147,12 @@ class Trainer {
 
   // training_loop.cpp
   std::optional<std::filesystem::path> find_checkpoint(const std::optional<std::string>& resume_from_checkpoint) const;
-  std::optional<std::filesystem::path> agree_on_checkpoint(
-      const std::optional<std::string>& resume_from_checkpoint) const;
   std::unique_ptr<FolderLock> take_output_dir(bool resuming);
   TrainOutput train_with(std::int64_t batch_size, const std::optional<std::filesystem::path>& checkpoint);
   std::shared_ptr<optim::Optimizer> make_optimizer() const;
   void start(Run& run, const std::optional<std::filesystem::path>& checkpoint);
   /// Behind load_checkpoint: where the run goes on. True when a callback had stopped it.
   bool resume(const Run& run);
-  void check_same_step() const;
-  void join_ranks(Run& run);
   void run_epoch(Run& run);
   void end_epoch(Run& run);
 
@@ -164,6 +162,22 @@ class Trainer {
   std::vector<double> next_learning_rates(const Run& run) const;
   void tell_device(Run& run);
   std::string why_one_by_one(const Run& run) const;
+
+  // trainer_ranks.cpp
+  std::optional<std::filesystem::path> agree_on_checkpoint(
+      const std::optional<std::string>& resume_from_checkpoint) const;
+  void check_same_step() const;
+  void check_same_facts(Run& run) const;
+  void join_ranks(Run& run);
+  std::string why_not_captured() const;
+  /// The sizes that the ranks' batches have in common; `rows` are those of the update's last micro-batches.
+  std::optional<StepBucket> bucket_of_ranks(const Run& run, std::span<const std::int64_t> rows) const;
+  /// Every rank's gradients and sums become those of all ranks together; and a signal that came to one of them.
+  void add_up(Run& run, Sums& sums);
+  /// Every rank calls it at the same point of a run.
+  void agree_on_signal();
+  /// Number of the signal that ends this run at the same step on every rank, or 0.
+  int stop_signal() const;
 
   // deferred_embedding.cpp
   /// Where nobody would see the difference, the optimizer updates rows of the word table late.
@@ -181,19 +195,12 @@ class Trainer {
   // training_step.cpp
   double learning_rate(const Run& run) const;
   void run_update(Run& run);
-  struct Sums;   // of what the ranks computed for one update
   /// Forward and backward of one micro-batch; its loss.
   double run_micro_step(Run& run, const data::CollatedBatch& batch, std::span<const std::int64_t> rows,
                         const MicroStep& place);
   /// Clips and takes the optimizer's step, unless loss or gradients are not finite.
   kernels::UpdateRecord apply_update(Run& run, double loss);
-  /// Every rank's gradients and sums become those of all ranks together; and a signal that came to one of them.
-  void add_up(Run& run, Sums& sums);
   void count_tokens(const Run& run, double tokens);
-  /// Every rank calls it at the same point of a run.
-  void agree_on_signal();
-  /// Number of the signal that ends this run at the same step on every rank, or 0.
-  int stop_signal() const;
   /// Takes note of all updates that the device has done meanwhile, and of a signal to any rank; waits for both.
   void settle(Run& run);
   /// Takes note of update number `step`. Error(diverged) where it ends the run.

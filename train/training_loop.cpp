@@ -82,26 +82,6 @@ std::optional<std::filesystem::path> Trainer::find_checkpoint(
   return found;
 }
 
-/// Rank 0's, which has written it; the others must see the same.
-std::optional<std::filesystem::path> Trainer::agree_on_checkpoint(
-    const std::optional<std::string>& resume_from_checkpoint) const {
-  if (ranks().size() == 1) return find_checkpoint(resume_from_checkpoint);
-  std::string path;
-  if (is_world_process_zero()) path = find_checkpoint(resume_from_checkpoint).value_or("").string();
-  const Tensor length = Tensor::from(std::vector<std::int64_t>{std::ssize(path)}, {1});
-  ranks().broadcast(length);
-  path.resize(static_cast<std::size_t>(length.data<std::int64_t>()[0]));
-  const Tensor bytes = Tensor::empty({std::ssize(path)}, {Dtype::u8});
-  std::copy(path.begin(), path.end(), static_cast<char*>(bytes.data()));
-  ranks().broadcast(bytes);
-  path.assign(static_cast<const char*>(bytes.data()), path.size());
-  if (path.empty()) return std::nullopt;
-  if (!std::filesystem::is_directory(path))
-    fail(ErrorCode::not_found, "rank ", ranks().rank(), " sees no checkpoint ", path,
-         ", from which rank 0 resumes; output_dir must be one folder that all ranks see");
-  return path;
-}
-
 std::unique_ptr<FolderLock> Trainer::take_output_dir(bool resuming) {
   const std::filesystem::path folder = parts_.args.output_dir;
   const bool mine = resuming || owns_output_dir_ || parts_.args.overwrite_output_dir;
@@ -247,27 +227,6 @@ void Trainer::start(Run& run, const std::optional<std::filesystem::path>& checkp
   if (args.eval_on_start && !checkpoint) evaluate();
 }
 
-/// Ranks whose folders have the same name and another content would go on with other data.
-void Trainer::check_same_step() const {
-  const std::int64_t step = state_.global_step;
-  const Tensor most = Tensor::from(std::vector<std::int64_t>{step, -step}, {2});
-  ranks().all_reduce(most, ReduceKind::max);
-  const std::int64_t last = most.data<std::int64_t>()[0], first = -most.data<std::int64_t>()[1];
-  if (first != last)
-    fail(ErrorCode::usage, "the ranks resume at different steps, from ", first, " to ", last, ", and rank ",
-         ranks().rank(), " at ", step, "; all must see the same checkpoint");
-}
-
-/// All ranks begin with the weights of rank 0, and add up their gradients.
-void Trainer::join_ranks(Run& run) {
-  if (ranks().size() == 1) return;
-  FlatParameters& parameters = run.optimizer->parameters();
-  ranks().broadcast(parameters.values());
-  parameters.mark_written("broadcast");
-  run.reducer = std::make_unique<GradientReducer>(parameters, parts_.model->named_parameters(), ranks(),
-                                                  parts_.args.ddp_bucket_cap_mb * (1 << 20));
-}
-
 bool Trainer::resume(const Run& run) {
   const TrainingArguments& args = parts_.args;
   const std::int64_t max_steps_before = state_.max_steps;
@@ -324,7 +283,6 @@ void Trainer::end_epoch(Run& run) {
 
 /// Why the host has to wait for every step on a CUDA device; "" where it need not.
 std::string Trainer::why_one_by_one(const Run& run) const {
-  if (run.optimizer->is_sharded()) return "zero_stage is 1";
   if (parts_.compute_loss) return "compute_loss is given";
   if (parts_.optimizers.optimizer != nullptr) return "an optimizer is given";
   if (dynamic_cast<const optim::AdamW*>(run.optimizer.get()) == nullptr) return "optim is " + parts_.args.optim;
@@ -350,6 +308,11 @@ void Trainer::queue_steps(Run& run) {
                                      .record_count = kMostQueued};
   if (run.scaler) options.loss_scaler = run.scaler->options();
   run.queued = std::make_unique<optim::QueuedUpdate>(optimizer, options);
+  if (run.reducer && args.cuda_graphs) {
+    const std::string why = why_not_captured();
+    run.captures_ranks = why.empty();
+    if (!why.empty()) log_info("ranks add up their gradients behind captured steps, not in them: " + why);
+  }
   tell_device(run);
   run.runner = std::make_unique<StepRunner>(
       dynamic_cast<const nn::BertForSequenceClassification&>(*parts_.model), optimizer, *run.queued,

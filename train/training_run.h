@@ -21,6 +21,11 @@ namespace sinter::train {
 /// Updates without a finite loss and gradient that end a run when they come in a row, without a loss scale.
 std::int64_t most_nonfinite_in_a_row(const TrainingArguments& args);
 
+/// Of one rank in an update; add_up() makes loss and tokens those of all.
+struct Trainer::Sums {
+  double loss = 0, samples = 0, tokens = 0;
+};
+
 struct Trainer::Run {
   /// Callbacks see the optimizer until the run goes, however it ends.
   Run(Trainer& owner, std::shared_ptr<optim::Optimizer> its_optimizer)
@@ -53,6 +58,7 @@ struct Trainer::Run {
   std::unique_ptr<data::Sampler> sampler;
   std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
   double flos_per_token = 0;
+  bool captures_ranks = false;                            // operations between ranks are a part of captured steps
   double own_tokens = 0;                                  // that this rank has counted since the last settle()
   double seconds_before = 0;                              // of earlier sessions
   std::chrono::steady_clock::time_point begun;

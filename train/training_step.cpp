@@ -8,7 +8,6 @@
 #include "core/random.h"
 #include "optim/clip.h"
 #include "train/best_model.h"
-#include "train/stop_signal.h"
 #include "train/training_run.h"
 
 namespace sinter::train {
@@ -26,11 +25,6 @@ std::string first_nonfinite(FlatParameters& parameters) {
 }
 
 }  // namespace
-
-/// Of one rank; add_up() makes loss and tokens those of all.
-struct Trainer::Sums {
-  double loss = 0, samples = 0, tokens = 0;
-};
 
 std::int64_t most_nonfinite_in_a_row(const TrainingArguments& args) { return args.logging_nan_inf_filter ? 10 : 1; }
 
@@ -64,6 +58,7 @@ void Trainer::run_update(Run& run) {
       const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
       std::optional<GradientReducer::Overlap> overlap;
       if (run.reducer && !run.runner && place.last) overlap.emplace(*run.reducer);
+      if (run.captures_ranks && place.last) place.of_ranks = bucket_of_ranks(run, rows_between(at, end));
       if (run.runner)
         run.runner->run(batch, place);
       else
@@ -74,7 +69,7 @@ void Trainer::run_update(Run& run) {
     if (!place.last) fire(&TrainerCallback::on_substep_end);
   }
   if (run.runner) {
-    if (run.reducer) run.runner->finish_update(sums.samples > 0);
+    if (run.reducer && !place.of_ranks) run.runner->finish_update(sums.samples > 0);
     run.own_tokens += sums.tokens;
     count_tokens(run, sums.tokens);
     fire(&TrainerCallback::on_pre_optimizer_step);
@@ -98,31 +93,11 @@ double Trainer::run_micro_step(Run& run, const data::CollatedBatch& batch, std::
   return output.loss.item();
 }
 
-/// Loss and gradients are sums over the samples of an update divided by their number, so those of the ranks add up.
-void Trainer::add_up(Run& run, Sums& sums) {
-  if (!run.reducer) return;
-  if (sums.samples == 0) run.optimizer->parameters().add_nothing();
-  run.reducer->finish();
-  const std::vector<double> added = ranks().all_reduce_sums(std::array{sums.loss, sums.tokens});
-  sums.loss = added[0];
-  sums.tokens = added[1];
-  agree_on_signal();
-}
-
 /// Behind add_up(), or with a runner of several ranks those of this one, to which settle() adds the others'.
 void Trainer::count_tokens(const Run& run, double tokens) {
   state_.num_input_tokens_seen += static_cast<std::int64_t>(tokens);
   state_.total_flos += run.flos_per_token * tokens;
 }
-
-void Trainer::agree_on_signal() {
-  if (ranks().size() == 1) return;
-  const Tensor signal = Tensor::from(std::vector<std::int32_t>{StopSignal::received()}, {1});
-  ranks().all_reduce(signal, ReduceKind::max);
-  agreed_signal_ = signal.data<std::int32_t>()[0];
-}
-
-int Trainer::stop_signal() const { return ranks().size() == 1 ? StopSignal::received() : agreed_signal_; }
 
 kernels::UpdateRecord Trainer::apply_update(Run& run, double loss) {
   kernels::UpdateRecord record{.loss = loss, .lr = run.optimizer->lr(), .scale = run.scaler ? run.scaler->scale() : 1};

@@ -216,12 +216,12 @@ Status create_event(int device, Event* event) {
 }
 
 Status record_event(int device, Event event, Stream stream) {
-  if (const Status refused = captures().refuse_event(stream); !refused.ok()) return refused;
+  if (const Status refused = captures().record(stream, event); !refused.ok()) return refused;
   return on(device, [&] { return cudaEventRecord(native(event), native(stream)); });
 }
 
 Status wait_event(int device, Stream stream, Event event) {
-  if (const Status refused = captures().refuse_event(stream); !refused.ok()) return refused;
+  if (const Status refused = captures().wait(device, stream, event); !refused.ok()) return refused;
   return on(device, [&] { return cudaStreamWaitEvent(native(stream), native(event), 0); });
 }
 
@@ -286,7 +286,9 @@ Status end_capture(int device, Stream stream, Graph* graph) {
   if (graph != nullptr) *graph = {};
   if (const Status status = captures().may_end(stream); !status.ok()) return status;
   cudaGraph_t captured = nullptr;
-  Status status = on(device, [&] { return cudaStreamEndCapture(native(stream), &captured); });
+  cudaError_t ended = cudaSuccess;
+  Status status = on(device, [&] { return ended = cudaStreamEndCapture(native(stream), &captured); });
+  if (ended == cudaErrorStreamCaptureUnjoined) status = loose_end();
   if (const Status broken = captures().end(stream); !broken.ok()) status = broken;
   if (status.ok() && graph != nullptr) status = instantiate(device, captured, stream, graph);
   if (captured != nullptr) static_cast<void>(on(device, [&] { return cudaGraphDestroy(captured); }));

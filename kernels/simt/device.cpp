@@ -1,5 +1,6 @@
 #include "kernels/simt/device.h"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -18,6 +19,7 @@ constexpr unsigned kMostThreads = 1024, kMostThreadsZ = 64, kMostBlocksYZ = 6553
 Status StreamQueue::submit(Work work) {
   if (recording_) {
     recording_->push_back(std::move(work));
+    ++recorded_;
     return {};
   }
   pending_.push_back(std::move(work));
@@ -34,10 +36,15 @@ Status StreamQueue::run_until(std::uint64_t position) {
   return {};
 }
 
-Recording StreamQueue::end_recording() {
-  Recording made = std::move(*recording_);
-  recording_.reset();
-  return made;
+void StreamQueue::join(const Event& event) {
+  if (recording_ == nullptr) recording_ = event.stream->recording_;
+  ++recorded_;
+  if (event.stream != this) event.stream->awaited_ = std::max(event.stream->awaited_, event.position);
+}
+
+std::shared_ptr<Recording> StreamQueue::end_recording() {
+  recorded_ = awaited_ = 0;
+  return std::exchange(recording_, nullptr);
 }
 
 Device::Device() : own_queue_(*this) {}

@@ -8,7 +8,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +51,7 @@ using Work = std::function<Status()>;
 using Recording = std::vector<Work>;
 
 class Device;
+struct Event;
 
 /// An ordered queue of work. The handle of kernels/base/stream.h points to one.
 class StreamQueue {
@@ -68,25 +68,41 @@ class StreamQueue {
   std::uint64_t position() const { return ran_ + pending_.size(); }
 
   /// From here on works are kept and not run, as cudaStreamBeginCapture does.
-  void begin_recording() { recording_.emplace(); }
-  Recording end_recording();
+  void begin_recording() { recording_ = std::make_shared<Recording>(); }
+  bool is_recording() const { return recording_ != nullptr; }
+  /// An event of a recording: works go there too from here on, behind those of the event's stream.
+  void join(const Event& event);
+  /// Number of works and waits since the queue began to record, or joined.
+  std::uint64_t recorded() const { return recorded_; }
+  /// True when no other queue of the recording waits for the last of them.
+  bool has_loose_end() const { return recorded_ > awaited_; }
+  /// Of all queues of a recording the same works, in the order in which they came: one that keeps every wait.
+  std::shared_ptr<Recording> end_recording();
 
  private:
   Device& device_;
   std::deque<Work> pending_;
   std::uint64_t ran_ = 0;
-  std::optional<Recording> recording_;
+  std::shared_ptr<Recording> recording_;   // of all queues that were joined; null: nothing is recorded
+  std::uint64_t recorded_ = 0, awaited_ = 0;
 };
 
-/// A point in a stream, and when the stream passed it. Before it is recorded nobody waits for it.
+/// A point in a stream, and when the stream passed it. Before it is recorded nobody waits for it; one in a recording is
+/// a point of that alone.
 struct Event {
   using Time = std::chrono::steady_clock::time_point;
   StreamQueue* stream = nullptr;
   std::uint64_t position = 0;
   std::shared_ptr<Time> passed = std::make_shared<Time>();   // recordings of the event write it too
 
-  void record(StreamQueue& queue) { stream = &queue, position = queue.position(); }
-  Status synchronize() const { return stream == nullptr ? Status{} : stream->run_until(position); }
+  bool is_in_recording = false;
+
+  void record(StreamQueue& queue) {
+    stream = &queue;
+    is_in_recording = queue.is_recording();
+    position = is_in_recording ? queue.recorded() : queue.position();
+  }
+  Status synchronize() const { return stream == nullptr || is_in_recording ? Status{} : stream->run_until(position); }
 };
 
 /// All state of one emulated device. One host thread at a time may use it; several threads may use one each.

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -113,16 +114,17 @@ Status create_stream(int device, Stream* stream) {
 }
 
 Status record_event(int device, Event event, Stream stream) {
-  if (const Status refused = captures().refuse_event(stream); !refused.ok()) return refused;
+  if (const Status refused = captures().record(stream, event); !refused.ok()) return refused;
   event_of(event).record(device_at(device).queue(stream));
   return with_lost(device, {});
 }
 
 /// Waits for the recording that stands now; a later one does not move the point.
 Status wait_event(int device, Stream stream, Event event) {
-  if (const Status refused = captures().refuse_event(stream); !refused.ok()) return refused;
-  return with_lost(device, device_at(device).queue(stream).submit(
-                               [recorded = event_of(event)] { return recorded.synchronize(); }));
+  if (const Status refused = captures().wait(device, stream, event); !refused.ok()) return refused;
+  simt::StreamQueue& queue = device_at(device).queue(stream);
+  if (captures().has(stream)) return queue.join(event_of(event)), Status{};
+  return with_lost(device, queue.submit([recorded = event_of(event)] { return recorded.synchronize(); }));
 }
 
 Status synchronize_event(int device, Event event) {
@@ -161,10 +163,17 @@ Status begin_capture(int device, Stream stream) {
 Status end_capture(int device, Stream stream, Graph* graph) {
   if (graph != nullptr) *graph = {};
   if (const Status status = captures().may_end(stream); !status.ok()) return status;
-  simt::Recording recording = device_at(device).queue(stream).end_recording();
-  const Status broken = captures().end(stream);
+  bool has_loose_end = false;
+  for (const Stream joined : captures().joined(stream)) {
+    simt::StreamQueue& queue = device_at(device).queue(joined);
+    has_loose_end = has_loose_end || queue.has_loose_end();
+    queue.end_recording();
+  }
+  const std::shared_ptr<simt::Recording> recording = device_at(device).queue(stream).end_recording();
+  Status broken = captures().end(stream);
+  if (broken.ok() && has_loose_end) broken = loose_end();
   if (graph == nullptr) return {};
-  if (broken.ok()) graph->handle = new simt::Recording(std::move(recording));
+  if (broken.ok()) graph->handle = new simt::Recording(std::move(*recording));
   return broken;
 }
 

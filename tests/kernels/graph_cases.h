@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/base/captures.h"
 #include "kernels/elementwise.h"
 
 namespace sinter::kernels {
@@ -199,8 +200,37 @@ inline void check_broken_captures(const BackendModule& module, int device) {
   const std::vector<Case> cases = {
       {"from or to the host", [&] { return api.copy(device, c.x, host.data(), GraphCase::kBytes, c.stream); }},
       {"from or to the host", [&] { return api.copy(device, host.data(), c.x, GraphCase::kBytes, c.stream); }},
-      {"takes no events", [&] { return api.record_event(device, event, c.stream); }},
-      {"takes no events", [&] { return api.wait_event(device, c.stream, event); }},
+      {"that its capture does not hold", [&] { return api.wait_event(device, c.stream, event); }},
+      {"record an event in it",
+       [&] {
+         Status status;
+         std::thread([&] { status = api.record_event(device, event, c.stream); }).join();
+         return status;
+       }},
+      {"wait for an event in it",
+       [&] {
+         expect_done(api.record_event(device, event, c.stream));
+         Status status;
+         std::thread([&] { status = api.wait_event(device, other, event); }).join();
+         return status;
+       }},
+      {"null stream",
+       [&] {
+         expect_done(api.record_event(device, event, c.stream));
+         return api.wait_event(device, {}, event);
+       }},
+      {"from or to the host",
+       [&] {
+         expect_done(api.record_event(device, event, c.stream));
+         expect_done(api.wait_event(device, other, event));
+         return api.copy(device, c.x, host.data(), GraphCase::kBytes, other);
+       }},
+      {"wait for a captured stream",
+       [&] {
+         expect_done(api.record_event(device, event, c.stream));
+         expect_done(api.wait_event(device, other, event));
+         return api.synchronize(device, other);
+       }},
       {"takes no graphs", [&] { return api.launch_graph(device, graph, c.stream); }},
       {"wait for a captured stream", [&] { return api.synchronize(device, c.stream); }},
       {"cannot wait for a device", [&] { return api.synchronize(device, other); }},
@@ -231,6 +261,65 @@ inline void check_broken_captures(const BackendModule& module, int device) {
   api.destroy_graph(device, graph);
   api.destroy_event(device, event);
   api.destroy_stream(device, other);
+}
+
+/// Streams that join a capture and are awaited: branches of its graph, each behind what it waited for.
+inline void check_branches(const BackendModule& module, int device) {
+  GraphCase c(module, device), branch(module, device);
+  const DeviceApi& api = c.api;
+  Event begun, done;
+  expect_done(api.create_event(device, &begun));
+  expect_done(api.create_event(device, &done));
+  expect_done(c.compute(UnaryOp::add_scalar, 0, c.x, c.x));
+  expect_done(c.compute(UnaryOp::mul_scalar, 2, c.x, c.x));
+  const auto follow = [&](Stream waits, Event event, Stream awaited) {
+    expect_done(api.record_event(device, event, awaited));
+    expect_done(api.wait_event(device, waits, event));
+  };
+  /// x = 2 x; then y = x + 1 twice in the branch, beside z = x; then x = y + 10.
+  const auto put_step = [&] {
+    expect_done(c.compute(UnaryOp::mul_scalar, 2, c.x, c.x));
+    for (int again = 0; again < 2; ++again) {
+      follow(branch.stream, begun, c.stream);
+      expect_done(branch.compute(UnaryOp::add_scalar, 1, c.x, c.y));
+    }
+    expect_done(api.copy(device, c.z, c.x, GraphCase::kBytes, c.stream));
+    follow(c.stream, done, branch.stream);
+    expect_done(c.compute(UnaryOp::add_scalar, 10, c.y, c.x));
+  };
+  c.put(c.x, GraphCase::values(1));
+  c.put(c.y, GraphCase::values(0));
+  const Graph graph = c.captured(put_step);
+  EXPECT_EQ(c.get(c.y), GraphCase::values(0));   // nothing has run
+  GraphCase::Values x = GraphCase::values(1);
+  for (int replay = 0; replay < 3; ++replay) {
+    c.launch(graph);
+    GraphCase::Values z = x;
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = (z[i] = 2 * x[i]) + 11;
+    EXPECT_EQ(c.get(c.x), x) << replay;
+    EXPECT_EQ(c.get(c.z), z) << replay;
+  }
+  put_step();   // without a graph, in the same streams and with the same events
+  for (float& value : x) value = 2 * value + 11;
+  EXPECT_EQ(c.get(c.x), x);
+  // A branch that nobody waits for to its end.
+  Graph none = graph;
+  expect_done(api.begin_capture(device, c.stream));
+  follow(branch.stream, begun, c.stream);
+  expect_done(api.record_event(device, done, branch.stream));
+  expect_done(branch.compute(UnaryOp::add_scalar, 1, c.x, c.y));
+  expect_done(api.wait_event(device, c.stream, done));
+  const Status ended = api.end_capture(device, c.stream, &none);
+  EXPECT_EQ(ended.code, StatusCode::unsupported);
+  EXPECT_STREQ(ended.what, loose_end().what);
+  EXPECT_EQ(none.handle, nullptr);
+  c.expect_usable();
+  branch.expect_usable();
+  c.launch(graph);
+  expect_done(api.synchronize(device, c.stream));
+  api.destroy_graph(device, graph);
+  api.destroy_event(device, begun);
+  api.destroy_event(device, done);
 }
 
 /// Calls that make no sense are refused, and break nothing.
@@ -327,6 +416,7 @@ inline void check_graphs(const BackendModule& module, int device) {
   check_replays(module, device);
   check_several_graphs(module, device);
   check_times(module, device);
+  check_branches(module, device);
   check_broken_captures(module, device);
   check_misuse(module, device);
   check_thrown_away(module, device);

@@ -41,6 +41,38 @@ TEST(StepBucketTest, FillersAlwaysReachTheBound) {
     }
 }
 
+TEST(StepBucketTest, OfRanksTakesTheLargestBatch) {
+  const auto batch = [](std::vector<std::int64_t> lengths) {
+    data::CollatedBatch made;
+    made.packed = true;
+    made.sample_count = std::ssize(lengths);
+    for (const std::int64_t length : lengths) made.token_count += length;
+    const std::vector<std::int64_t> tokens(static_cast<std::size_t>(made.token_count), 1);
+    made.input_ids = made.token_type_ids = made.position_ids = tokens;
+    made.labels.assign(lengths.size(), 0);
+    made.lengths = std::move(lengths);
+    return made;
+  };
+  const auto bucket = bucket_of_ranks(std::vector{batch({3, 70}), batch({60, 60}), batch({1, 1})}, 512);
+  ASSERT_TRUE(bucket.has_value());
+  EXPECT_EQ(bucket->tokens, 128);
+  EXPECT_EQ(bucket->max_length, 128);
+  EXPECT_EQ(bucket->samples, 2);
+  EXPECT_TRUE(bucket->of_ranks);
+  EXPECT_EQ(bucket->str(), "T 128, longest 128, B 2, update, of all ranks");
+  EXPECT_GE(bucket->fillers() * bucket->max_length, 128 - 2);   // also of the shortest batch
+  EXPECT_FALSE(bucket_of_ranks(std::vector{batch({3, 70}), batch({60})}, 512));
+  EXPECT_FALSE(bucket_of_ranks(std::vector{batch({3}), batch({})}, 512));
+  data::CollatedBatch on_the_left;
+  on_the_left.sample_count = 1;
+  on_the_left.sequence_length = on_the_left.token_count = 2;
+  on_the_left.input_ids = on_the_left.token_type_ids = {1, 1};
+  on_the_left.attention_mask = {0, 1};
+  on_the_left.lengths = {1};
+  on_the_left.labels = {0};
+  EXPECT_FALSE(bucket_of_ranks(std::vector{batch({3}), on_the_left}, 512));
+}
+
 TEST(StepInputsTest, PackingDropsPads) {
   data::CollatedBatch batch;
   batch.sample_count = 2;

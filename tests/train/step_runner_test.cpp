@@ -4,40 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <random>
 
 #include "core/runtime/runtime.h"
-#include "nn/layers.h"
 #include "optim/groups.h"
 #include "tests/core/expect_error.h"
 #include "tests/core/other_devices.h"
+#include "tests/train/tiny_training.h"
 
 namespace sinter::train {
 namespace {
 
-constexpr std::int64_t kWords = 60, kPositions = 24;
+using testing::random_batch, testing::tiny_bert, testing::weights_of, testing::with_low_copies;
+
 constexpr const char* kTable = "bert.embeddings.word_embeddings.weight";
-
-std::unique_ptr<nn::BertForSequenceClassification> tiny_bert(Device device, Dtype compute) {
-  auto model = std::make_unique<nn::BertForSequenceClassification>(
-      nn::BertConfig{.vocab_size = kWords, .hidden_size = 64, .num_hidden_layers = 1, .num_attention_heads = 2,
-                     .intermediate_size = 128, .max_position_embeddings = kPositions});
-  nn::init_weights(*model, 0.05, 7);
-  model->to(device);
-  model->set_compute_dtype(compute);
-  return model;
-}
-
-/// In 16 bits, the weights of products have copies and gradients in that dtype.
-optim::AdamW& with_low_copies(optim::AdamW& optimizer, nn::Module& model, Dtype compute) {
-  if (compute == Dtype::f32) return optimizer;
-  std::vector<std::string> names;
-  for (const auto& [path, module] : model.named_modules())
-    if (dynamic_cast<nn::Linear*>(module) != nullptr) names.push_back(path + ".weight");
-  optimizer.parameters().keep_low_copy(compute, names, true);
-  return optimizer;
-}
 
 /// A model in training, with all that a StepRunner needs.
 struct Training {
@@ -50,40 +30,13 @@ struct Training {
            bool deferred_rows = false)
       : model(tiny_bert(device, compute)),
         optimizer(optim::decay_groups(model->named_parameters(), 0.01), {.lr = 1e-3}),
-        update((deferred_rows ? optimizer.defer_rows(kTable) : void(), with_low_copies(optimizer, *model, compute)),
+        update((deferred_rows ? optimizer.defer_rows(kTable) : void(),
+                with_low_copies(optimizer, *model, compute, true)),
                options),
         runner(*model, optimizer, update, {.seed = 3, .cuda_graphs = cuda_graphs}) {}
 
-  std::vector<std::byte> weights() {
-    optimizer.flush();
-    const Tensor on_host = optimizer.parameters().values().to(Device::cpu());
-    const auto* begin = static_cast<const std::byte*>(on_host.data());
-    return {begin, begin + on_host.numel() * static_cast<std::int64_t>(size_of(on_host.dtype()))};
-  }
+  std::vector<std::byte> weights() { return weights_of(optimizer); }
 };
-
-/// Two or three samples, of 1 to 20 words.
-data::CollatedBatch random_batch(std::mt19937& random, std::int64_t first_sample) {
-  data::CollatedBatch batch;
-  batch.packed = true;
-  batch.sample_count = 2 + static_cast<std::int64_t>(random() % 2);
-  batch.first_sample = first_sample;
-  batch.offsets.push_back(0);
-  for (std::int64_t b = 0; b < batch.sample_count; ++b) {
-    const auto length = static_cast<std::int64_t>(1 + random() % 20);
-    for (std::int64_t s = 0; s < length; ++s) {
-      batch.input_ids.push_back(static_cast<std::int64_t>(1 + random() % (kWords - 1)));
-      batch.token_type_ids.push_back(static_cast<std::int64_t>(random() % 2));
-      batch.position_ids.push_back(s);
-    }
-    batch.lengths.push_back(length);
-    batch.offsets.push_back(static_cast<std::int32_t>(batch.input_ids.size()));
-    batch.sequence_length = std::max(batch.sequence_length, length);
-    batch.labels.push_back(static_cast<std::int64_t>(random() % 2));
-  }
-  batch.token_count = static_cast<std::int64_t>(batch.input_ids.size());
-  return batch;
-}
 
 /// One update of one to three micro-batches, the same for every training that is given.
 void run_update(std::mt19937& random, std::uint32_t step, std::initializer_list<Training*> trainings) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "core/ops/elementwise.h"
 #include "core/runtime/step_arena.h"
 #include "tests/core/expect_error.h"
+#include "tests/train/ranks/rank_training.h"
 
 namespace sinter::train::testing {
 namespace {
@@ -235,6 +237,40 @@ void captures_refuse_what_waits(NcclGroup& group) {
   group.barrier();
 }
 
+std::vector<double> losses(const std::vector<kernels::UpdateRecord>& records) {
+  std::vector<double> all;
+  for (const kernels::UpdateRecord& record : records) all.push_back(record.skipped ? -1 : record.loss);
+  return all;
+}
+
+/// Steps with forward, backward beside the operations between the ranks, and the update: captured and launched kernel
+/// by kernel, with the optimizer's states shared out and without, the same bits.
+void training_steps(NcclGroup& group) {
+  for (const Dtype compute : {Dtype::f32, Dtype::f16}) {
+    RankTraining captured(group, {.compute = compute}), launched(group, {.cuda_graphs = false, .compute = compute}),
+        sharded(group, {.sharded = true, .compute = compute});
+    std::mt19937 random(5);   // all ranks know all batches
+    for (std::uint32_t step = 0; step < 12; ++step) {
+      const std::vector<data::CollatedBatch> batches = batches_of_ranks(random, group.size());
+      for (RankTraining* each : {&captured, &launched, &sharded}) each->run(batches, step, true);
+    }
+    const std::vector<double> expected = losses(launched.update.drain());
+    EXPECT_EQ(std::ranges::count(expected, -1) > 0, compute == Dtype::f16);   // overflows
+    EXPECT_EQ(losses(captured.update.drain()), expected);
+    EXPECT_EQ(losses(sharded.update.drain()), expected);
+    EXPECT_EQ(weights_of(captured.optimizer), weights_of(launched.optimizer));
+    EXPECT_EQ(weights_of(sharded.optimizer), weights_of(launched.optimizer));
+    for (const RankTraining* each : {&captured, &sharded}) {
+      bool is_captured = false;
+      for (const StepRunner::Bucket& bucket : each->runner.histogram()) {
+        EXPECT_TRUE(bucket.sizes.of_ranks);
+        is_captured = is_captured || bucket.captured;
+      }
+      EXPECT_TRUE(is_captured);
+    }
+  }
+}
+
 constexpr NcclCase kCases[] = {
     {"reductions", reductions},
     {"gathers_and_broadcasts", gathers_and_broadcasts},
@@ -244,6 +280,7 @@ constexpr NcclCase kCases[] = {
     {"numbers_of_the_host", numbers_of_the_host},
     {"captured_steps", captured_steps},
     {"captures_refuse_what_waits", captures_refuse_what_waits},
+    {"training_steps", training_steps},
 };
 
 }  // namespace

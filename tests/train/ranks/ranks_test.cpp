@@ -1,6 +1,7 @@
 // Ranks that train together give what one process gives.
 #include <csignal>
 #include <mutex>
+#include <numeric>
 #include <optional>
 
 #include "core/process_group.h"
@@ -374,6 +375,37 @@ TEST_F(Ranks, ZeroStageOneOnEmulatedDevices) {
     }
     for (const std::vector<float>& others : weights) expect_same_bits(others, weights[0]);
   }
+}
+
+// They would wait for each other for ever, or train on other data than the log says.
+TEST_F(Ranks, NeedTheSameSeedsSizesAndData) {
+  const auto refused = [&](const std::string& name, const std::string& words,
+                           const std::function<void(TrainingArguments&)>& change) {
+    testing::expect_usage_error(
+        [&] {
+          run_ranks(2, arguments_of(name), std::nullopt, [&](int rank, TrainingArguments& own) {
+            if (rank == 1) change(own);
+          });
+        },
+        words);
+  };
+  refused("seed", "rank 1 has data_seed 5, and rank 0 has 42; all ranks need the same arguments and train_dataset",
+          [](TrainingArguments& own) { own.data_seed = 5; });
+  refused("sizes", "rank 1 has per_device_train_batch_size 4, and rank 0 has 8",
+          [](TrainingArguments& own) { own.per_device_train_batch_size = 4; });
+  std::vector<std::int64_t> rows(90);
+  std::iota(rows.begin(), rows.end(), 1);
+  const data::Dataset other = dataset(91).select(rows);
+  testing::expect_usage_error(
+      [&] {
+        LocalSim::run(2, [&](ProcessGroup& group) {
+          Trainer::Parts all = parts(model(), arguments_of("data"));
+          if (group.rank() == 1) all.train_dataset = other;
+          all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+          Trainer(std::move(all)).train();
+        });
+      },
+      "rank 1 has train_data_sha256");
 }
 
 // The one that rank 0 finds, wherever another would look.

@@ -61,7 +61,6 @@ class NcclGroup::Lane {
   Lane& operator=(const Lane&) = delete;
 
   kernels::Stream stream() const { return stream_; }
-  kernels::Stream main() const { return main_; }
   std::byte* constant(std::size_t offset) const { return static_cast<std::byte*>(constants_) + offset; }
 
   /// What comes into the lane runs behind what is in the Runtime's stream.
@@ -201,12 +200,14 @@ void NcclGroup::put_nans(const Collective& call, const Nans& nans) const {
 
 // --- Operations ---------------------------------------------------------------------------------------------------
 
-/// An operation in the lane.
-class NcclGroup::Waiting final : public Work {
+/// An operation in the lane, or none at all: an empty one. Keeps its memory as long as it lives: a captured step takes
+/// the same as when it was observed.
+class NcclGroup::UnderWay final : public Work {
  public:
-  Waiting(NcclGroup& group, const Collective& call, Nans nans)
-      : group_(group), call_(call), nans_(std::move(nans)), end_(group.lane_->end()) {}
-  ~Waiting() override {
+  UnderWay() = default;
+  UnderWay(NcclGroup& group, const Collective& call, Nans nans)
+      : group_(&group), call_(call), nans_(std::move(nans)), end_(group.lane_->end()) {}
+  ~UnderWay() override {
     try {
       wait();
     } catch (const std::exception&) {
@@ -214,29 +215,18 @@ class NcclGroup::Waiting final : public Work {
   }
 
   void wait() override {
-    if (std::exchange(has_waited_, true)) return;
-    group_.lane_->let_main_follow(end_);
-    group_.put_nans(call_, nans_);
-    if (group_.communicator_ != nullptr) group_.communicator_->check();
+    NcclGroup* const group = std::exchange(group_, nullptr);
+    if (group == nullptr) return;
+    group->lane_->let_main_follow(end_);
+    group->put_nans(call_, nans_);
+    if (group->communicator_ != nullptr) group->communicator_->check();
   }
 
  private:
-  NcclGroup& group_;
+  NcclGroup* group_ = nullptr;   // null: nobody need wait any more
   Collective call_;
   Nans nans_;
   kernels::Event end_;
-  bool has_waited_ = false;
-};
-
-/// Of an operation that is a part of the Runtime's stream, or none at all. Keeps its memory as long as the other does:
-/// a captured step takes the same as when it was observed.
-class NcclGroup::Done final : public Work {
- public:
-  explicit Done(Nans nans = {}) : nans_(std::move(nans)) {}
-  void wait() override {}
-
- private:
-  Nans nans_;
 };
 
 void NcclGroup::run(const Collective& call) {
@@ -246,25 +236,23 @@ void NcclGroup::run(const Collective& call) {
 
 std::unique_ptr<Work> NcclGroup::begin(const Collective& call) {
   check_usable(call);
-  if (call.input_numel == 0) return std::make_unique<Done>();
+  if (call.input_numel == 0) return std::make_unique<UnderWay>();
   Nans nans = find_nans(call);
-  const Place place = is_captured(device_) ? Place::capture : Place::stream;
-  if (place == Place::stream) lane_->follow_main();
-  enqueue(call, place);
+  lane_->follow_main();
+  enqueue(call);
   if (nans.of_rank.defined()) {
     Collective sum = call;
     sum.input = nans.of_rank.data();
     sum.output = nans.of_all.data();
     sum.kind = ReduceKind::sum;
-    enqueue(sum, place);
+    enqueue(sum);
   }
-  if (place == Place::stream) return std::make_unique<Waiting>(*this, call, std::move(nans));
-  put_nans(call, nans);
-  return std::make_unique<Done>(std::move(nans));
+  return std::make_unique<UnderWay>(*this, call, std::move(nans));
 }
 
-void NcclGroup::enqueue(const Collective& call, Place place) {
-  void* const stream = (place == Place::capture ? lane_->main() : lane_->stream()).handle;
+void NcclGroup::enqueue(const Collective& call) {
+  const Place place = is_captured(device_) ? Place::capture : Place::stream;
+  void* const stream = lane_->stream().handle;
   const nccl::ReduceOp op = call.kind == ReduceKind::sum ? nccl::kSum : nccl::kMax;
   const auto numel = static_cast<std::size_t>(call.output_numel);
   communicator_->call(describe(call), place, [&](nccl::Communicator communicator) {

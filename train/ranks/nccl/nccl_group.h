@@ -15,9 +15,10 @@ namespace sinter::train {
 /// named ..._async) runs behind them. barrier(), and all_reduce_sums(), whose numbers are the host's, do wait for their
 /// end.
 ///
-/// While the Runtime's stream is captured, operations go into it and become a part of the graph; every rank must then
-/// capture the same, launch it as often and in the same order with all else, and have waited for its Works before. Such
-/// graphs must be gone before the group is. barrier() and all_reduce_sums() are Error(unsupported) there.
+/// While the Runtime's stream is captured, the group's joins it: operations become a branch of the graph, which
+/// computations of the step run beside. Every rank must then capture the same, launch it as often and in the same order
+/// with all else, and have waited for its Works before. Such graphs must be gone before the group is. barrier() and
+/// all_reduce_sums() are Error(unsupported) there.
 ///
 /// Differs from the contract of ProcessGroup in this:
 ///  - Sums of tensors are added in an order of NCCL's, which keeps denormals: they are equal on all ranks, repeatable
@@ -45,6 +46,7 @@ class NcclGroup final : public ProcessGroup {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   Device device() const override { return device_; }
+  bool can_be_captured() const override { return true; }
 
   /// Returns when all ranks have come here; no operation can follow.
   void finish();
@@ -54,8 +56,7 @@ class NcclGroup final : public ProcessGroup {
 
  private:
   class Lane;
-  class Waiting;
-  class Done;
+  class UnderWay;
   struct Nans;
 
   void run(const Collective& call) override;
@@ -64,7 +65,7 @@ class NcclGroup final : public ProcessGroup {
   void add_host_numbers(const Collective& call);
   Nans find_nans(const Collective& call) const;
   void put_nans(const Collective& call, const Nans& nans) const;
-  void enqueue(const Collective& call, NcclCommunicator::Place place);
+  void enqueue(const Collective& call);
   void check_usable(const Collective& call) const;
 
   const nccl::Functions& nccl_;

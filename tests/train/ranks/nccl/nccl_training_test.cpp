@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "core/runtime/runtime.h"
 #include "tests/train/ranks/nccl/pretended_library.h"
 #include "tests/train/ranks/nccl_cases.h"
+#include "tests/train/ranks/rank_training.h"
 #include "tests/train/trainer_fixture.h"
 
 namespace sinter::train {
@@ -19,18 +21,31 @@ class NcclTraining : public TrainerFixture {
     double loss = 0, eval_loss = 0;
   };
 
-  Outcome run(const std::string& name, Device device, int accumulation, std::shared_ptr<ProcessGroup> group) const {
+  struct Way {
+    int accumulation = 1;
+    bool own_collator = false, cuda_graphs = true;
+    int zero_stage = 0;
+  };
+
+  Outcome run(const std::string& name, Device device, const Way& way,
+              std::shared_ptr<ProcessGroup> group = nullptr) const {
     TrainingArguments args = arguments(name);
     args.use_cpu = false;
     args.device = device.str();
-    args.gradient_accumulation_steps = accumulation;
-    args.max_steps = 3;   // of which the last has samples for some ranks only
-    args.num_train_epochs = 3;
+    args.gradient_accumulation_steps = way.accumulation;
+    args.cuda_graphs = way.cuda_graphs;
+    args.zero_stage = way.zero_stage;
+    args.max_steps = 10;   // an epoch has 3, of which the last has samples for some ranks only
+    args.num_train_epochs = 5;
     args.save_strategy = "no";
     const Bert trained = model();
     Trainer::Parts all = parts(trained, args);
     all.train_dataset = dataset(36);
     all.eval_dataset = dataset(20);
+    if (way.own_collator)
+      all.data_collator = [](const data::Dataset& from, std::span<const std::int64_t> rows, std::int64_t first) {
+        return data::DataCollatorWithFlattening()(from, rows, first);
+      };
     all.process_group = std::move(group);
     Trainer trainer(std::move(all));
     Outcome outcome;
@@ -40,32 +55,60 @@ class NcclTraining : public TrainerFixture {
     outcome.weights = weights(*trained);
     return outcome;
   }
+
+  std::vector<Outcome> run_ranks(const std::string& name, int count, const Way& way) const {
+    std::vector<Outcome> ranks(static_cast<std::size_t>(count));
+    std::vector<Device> devices;
+    for (int rank = 0; rank < count; ++rank) devices.push_back(Device::simt(rank));
+    testing::run_on_devices(*testing::pretended_library().functions, devices, [&](NcclGroup& group) {
+      const std::shared_ptr<ProcessGroup> borrowed(&group, [](ProcessGroup*) {});
+      ranks[static_cast<std::size_t>(group.rank())] = run(name, group.device(), way, borrowed);
+    });
+    return ranks;
+  }
 };
 
+// With the operations in captured steps (the epoch's last excepted, in which one rank has nothing), behind captured
+// steps, in launched ones, and with the optimizer's states shared out.
 TEST_F(NcclTraining, TwoRanksEqualOneThatAccumulates) {
-  const Outcome one = run("one", Device::simt(), 2, nullptr);
-  std::vector<Outcome> ranks(2);
-  testing::run_on_devices(*testing::pretended_library().functions, {Device::simt(0), Device::simt(1)},
-                          [&](NcclGroup& group) {
-                            const std::shared_ptr<ProcessGroup> borrowed(&group, [](ProcessGroup*) {});
-                            ranks[static_cast<std::size_t>(group.rank())] =
-                                run("ranks", group.device(), 1, borrowed);
-                          });
-  for (const Outcome& rank : ranks) {
-    expect_same_bits(rank.weights, one.weights);   // a sum of two has one order only
-    EXPECT_EQ(rank.loss, one.loss);
-    EXPECT_EQ(rank.eval_loss, one.eval_loss);
+  const Outcome one = run("one", Device::simt(), {.accumulation = 2});
+  for (const Way& way : {Way{}, {.own_collator = true}, {.cuda_graphs = false}, {.zero_stage = 1}}) {
+    testing::PretendedNccl& pretended = testing::pretended();
+    const int called = pretended.operations, carried_out = pretended.ended;
+    for (const Outcome& rank : run_ranks("ranks", 2, way)) {
+      expect_same_bits(rank.weights, one.weights);   // a sum of two has one order only
+      EXPECT_EQ(rank.loss, one.loss);
+      EXPECT_EQ(rank.eval_loss, one.eval_loss);
+    }
+    const bool inside = !way.own_collator && way.cuda_graphs;
+    EXPECT_EQ(pretended.ended - carried_out > pretended.operations - called, inside);   // replays call no function
   }
 }
 
+// Backward goes on between the operations of one replayed step.
+TEST_F(NcclTraining, CapturedGradientsTravelBesideBackward) {
+  testing::run_on_devices(*testing::pretended_library().functions, {Device::simt(0)}, [](NcclGroup& group) {
+    testing::PretendedNccl& pretended = testing::pretended();
+    std::vector<std::uint64_t> between;   // kernels between the first operation and the last
+    for (const bool inside : {true, false}) {
+      testing::RankTraining training(group, {});
+      std::mt19937 random(5);
+      const std::vector<data::CollatedBatch> batches = testing::batches_of_ranks(random, 1);
+      for (std::uint32_t step = 0; step < 4; ++step) {
+        pretended.launched_before_first = 0;
+        training.run(batches, step, inside);
+        Runtime::instance().synchronize(group.device());
+      }
+      EXPECT_TRUE(training.runner.histogram().front().captured);
+      between.push_back(pretended.launched_before_last - pretended.launched_before_first);
+    }
+    EXPECT_GT(between[0], 20);
+    EXPECT_EQ(between[1], 0);
+  });
+}
+
 TEST_F(NcclTraining, FourRanksAgree) {
-  std::vector<Outcome> ranks(4);
-  testing::run_on_devices(*testing::pretended_library().functions,
-                          {Device::simt(0), Device::simt(1), Device::simt(2), Device::simt(3)}, [&](NcclGroup& group) {
-                            const std::shared_ptr<ProcessGroup> borrowed(&group, [](ProcessGroup*) {});
-                            ranks[static_cast<std::size_t>(group.rank())] =
-                                run("four", group.device(), 1, borrowed);
-                          });
+  const std::vector<Outcome> ranks = run_ranks("four", 4, {});
   for (const Outcome& rank : ranks) {
     expect_same_bits(rank.weights, ranks[0].weights);
     EXPECT_EQ(rank.loss, ranks[0].loss);
