@@ -51,10 +51,9 @@ class QueuedUpdate {
   void add_loss(const Tensor& loss);
   /// The loss of the update under way, [1] f64 in device memory; ranks add theirs up before run(), as their gradients.
   Tensor loss() const;
-  /// Launches one update with the gradients as they are; of a sharded optimizer all ranks do, whose values it then
-  /// gathers. Error(usage) when is_full(), when step() or load_state() of
-  /// the optimizer moved its steps() since the last drain, and when FlatParameters::keep_low_copy came after this was
-  /// made.
+  /// Launches one update with the gradients as they are; of a sharded optimizer all ranks do, and gather its values.
+  /// Error(usage) when is_full(), when step() or load_state() of the optimizer moved its steps() since the last drain,
+  /// and when FlatParameters::keep_low_copy came after this was made.
   void run();
   /// What run() does on the host, for an update that a replayed recording of it launches. The same errors. The run()
   /// that was recorded counted too, although it launched nothing: is_full() is early by one until drain(). Before each

@@ -1,5 +1,10 @@
 // Which streams of a backend are captured now, by which threads, and what broke a capture: the rules of DeviceApi's
 // graphs, written once for all backends that have them.
+//
+// Another stream of the device joins the capture when the capturing thread lets it wait for an event that was recorded
+// in it; from there on its work is a branch of the graph. Before the capture ends, the captured stream waits for an
+// event at the end of every branch, or else there is no graph. Streams of the capture wait for no other events, and no
+// other thread records events in it or waits for them. Outside of it, such an event is recorded anew before it is used.
 #pragma once
 
 #include <atomic>

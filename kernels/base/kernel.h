@@ -115,9 +115,9 @@ struct DeviceApi {
   /// kernels, fills, and copies between device memories. Kernels must have run once before with the same shapes, since
   /// libraries make handles and plans at their first call. Until the capture ends these calls answer `unsupported`, do
   /// nothing, and break the capture:
-  ///   in the stream, by any thread: copies from or to the host, record_event, waiting for events, launching graphs,
-  ///   waiting for the stream; by the capturing thread, whatever the stream: allocate, allocate_host, synchronize,
-  ///   synchronize_event.
+  ///   in the stream, by any thread: copies from or to the host, events but those of branches (captures.h), launching
+  ///   graphs, waiting for the stream; by the capturing thread, whatever the stream: allocate, allocate_host,
+  ///   synchronize, synchronize_event.
   /// Other threads may use other streams meanwhile, copies and events included. What deallocate, deallocate_host,
   /// destroy_stream and destroy_graph give back may stay until the device's captures, and the thread's, have ended.
   /// Status unsupported where the backend has no graphs, invalid_argument for the null stream and for one that is

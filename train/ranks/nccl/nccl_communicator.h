@@ -32,8 +32,8 @@ struct NcclOptions {
 /// Connected from the constructor to finish(). A failure breaks it, for ever: NCCL aborts what is under way, which ends
 /// with any result, so that nobody waits for it any more, and every later call throws the failure as Error(io).
 ///
-/// An operation is watched from its call on: NCCL may wait for the other ranks in the call itself. In `stream` it
-/// leaves a mark behind it, one byte that the device copies to the host. What is captured is watched in its call only,
+/// An operation is watched from its call on: NCCL may wait for the other ranks in the call itself. It leaves a mark
+/// behind it in `stream`, one byte that the device copies to the host. What is captured is watched in its call only,
 /// since nobody tells when a graph is launched; but NCCL's own errors are seen at any time.
 class NcclCommunicator {
  public:
@@ -47,8 +47,8 @@ class NcclCommunicator {
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
 
   enum class Place : bool { stream, capture };
-  /// Calls `act`, which puts `operation` ("all_reduce (sum) of 8 elements of f32") into `stream`, or into a captured
-  /// one. One thread at a time. Error(io): it was refused, or the communicator is broken.
+  /// Calls `act`, which puts `operation` ("all_reduce (sum) of 8 elements of f32") into `stream`, captured or not. One
+  /// thread at a time. Error(io): it was refused, or the communicator is broken.
   void call(const std::string& operation, Place place, const std::function<nccl::Answer(nccl::Communicator)>& act);
   /// Error(io) where it is broken.
   void check() const;
