@@ -17,7 +17,9 @@
 namespace sinter::kernels {
 
 /// What a capture ends with whose streams were not brought together again.
-inline Status loose_end() { return unsupported("a stream joined the capture, and the captured one does not wait for it"); }
+inline Status loose_end() {
+  return unsupported("a stream joined the capture, and the captured one does not wait for it");
+}
 
 /// Every refuse_...() is ok where no capture forbids the call; while nothing is captured it costs one atomic load. Else
 /// it is `unsupported` with a sentence, and breaks the captures that forbid it. Threads may call at the same time.

@@ -67,7 +67,7 @@ void expect_equal(const std::vector<kernels::UpdateRecord>& found, const std::ve
 class StepRunnerTest : public ::testing::TestWithParam<Device> {
  protected:
   void SetUp() override {
-    if (const std::string why = testing::why_not_on(GetParam()); !why.empty()) GTEST_SKIP() << why;
+    if (const std::string why = sinter::testing::why_not_on(GetParam()); !why.empty()) GTEST_SKIP() << why;
   }
   static optim::QueuedUpdateOptions options(int steps) {
     optim::QueuedUpdateOptions options{.max_grad_norm = 1.0, .record_count = steps};
@@ -149,7 +149,7 @@ TEST_P(StepRunnerTest, TooManySizesAreCounted) {
   Training training(GetParam(), Dtype::f32, true, options(200));
   StepRunner few(*training.model, training.optimizer, training.update, {.most_buckets = 2});
   std::mt19937 random(1);
-  const std::string said = testing::refusal(
+  const std::string said = sinter::testing::refusal(
       [&] {
         for (std::uint32_t step = 0; step < 20; ++step) few.run(random_batch(random, 0), {.global_step = step});
       },
@@ -157,7 +157,7 @@ TEST_P(StepRunnerTest, TooManySizesAreCounted) {
   EXPECT_NE(said.find("the batches come in more than 2 sizes"), std::string::npos) << said;
   EXPECT_NE(said.find(" x T 32, longest 24, B "), std::string::npos) << said;
   std::mt19937 again(1);   // who catches that may go on, and is refused again
-  EXPECT_EQ(testing::refusal(
+  EXPECT_EQ(sinter::testing::refusal(
                 [&] {
                   for (std::uint32_t step = 20; step < 40; ++step)
                     few.run(random_batch(again, 0), {.global_step = step});

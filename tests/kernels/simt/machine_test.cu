@@ -303,7 +303,7 @@ TEST(Streams, RecordedLaunchesRunAtEachReplay) {
   device.queue(stream).begin_recording();
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(launch(add_one, dim3(1), dim3(2), 0, stream, x.data()).ok());
   EXPECT_FALSE(launch(add_one, dim3(1), dim3(2000), 0, stream, x.data()).ok());   // what is refused is not recorded
-  const Recording recording = device.queue(stream).end_recording();
+  const Recording recording = *device.queue(stream).end_recording();
   EXPECT_EQ(recording.size(), 3u);
   EXPECT_EQ(x.values()[1], 2);
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(device.replay(recording, stream).ok());
@@ -323,7 +323,7 @@ TEST(Streams, OtherWorksAreRecordedBetweenLaunches) {
     ASSERT_TRUE(queue.submit([&] { return device.copy(y.data(), x.data(), sizeof(float)); }).ok());
     ASSERT_TRUE(launch(add_one, dim3(1), dim3(2), 0, stream, x.data()).ok());
     ASSERT_TRUE(queue.submit([&] { return device.fill(x.data(), 0, sizeof(float)); }).ok());
-    const Recording recording = queue.end_recording();
+    const Recording recording = *queue.end_recording();
     for (int i = 0; i < 2; ++i) ASSERT_TRUE(device.replay(recording, stream).ok());
     ASSERT_TRUE(queue.synchronize().ok());
     EXPECT_EQ(x.values(), (std::vector<float>{0, 5}));
