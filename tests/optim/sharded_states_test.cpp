@@ -1,6 +1,7 @@
 // ZeRO stage 1: ranks share the optimizer's states out.
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -46,15 +47,19 @@ std::unique_ptr<Optimizer> make_sgd(Model& model) {
   return std::make_unique<Sgd>(model.groups, SgdOptions{.lr = 0.01, .momentum = 0.9});
 }
 
+void put_gradients(Optimizer& optimizer, int step) {
+  Tensor host = Tensor::empty({optimizer.parameters().numel()});
+  normal_(host, 0, 1, 5, static_cast<std::uint32_t>(step));
+  optimizer.zero_grad();
+  optimizer.parameters().settle_gradients();
+  for (const Segment& segment : optimizer.parameters().segments())
+    optimizer.parameters().gradient(segment).copy_(host.narrow(0, segment.offset, segment.numel)
+                                                       .reshape(segment.shape).to(segment.tensor.device()));
+}
+
 void steps(Optimizer& optimizer, int first, int count) {
   for (int step = first; step < first + count; ++step) {
-    Tensor host = Tensor::empty({optimizer.parameters().numel()});
-    normal_(host, 0, 1, 5, static_cast<std::uint32_t>(step));
-    optimizer.zero_grad();
-    optimizer.parameters().settle_gradients();
-    for (const Segment& segment : optimizer.parameters().segments())
-      optimizer.parameters().gradient(segment).copy_(host.narrow(0, segment.offset, segment.numel)
-                                                         .reshape(segment.shape).to(segment.tensor.device()));
+    put_gradients(optimizer, step);
     optimizer.step(0.5);
   }
 }
@@ -118,6 +123,52 @@ TEST(ShardedStates, OnEmulatedDevices) {
   same_bits(make_adamw, 2, [](int rank) { return Device::simt(rank); });
 }
 
+/// Updates that the device decides, of which one is skipped; with 16-bit copies, for which those of all parameters come
+/// to `low`.
+std::vector<float> queued_steps(AdamW& optimizer, std::vector<float>& low) {
+  optimizer.parameters().keep_low_copy(Dtype::f16, {"a", "c"}, false);
+  QueuedUpdate update(optimizer, {.max_grad_norm = 1, .lr = {0.1, 0.05, 0.02}});
+  const Tensor nan = Tensor::full({}, std::numeric_limits<double>::quiet_NaN(),
+                                  {Dtype::f32, optimizer.parameters().values().device()});
+  for (int step = 0; step < 5; ++step) {
+    put_gradients(optimizer, step);
+    if (step == 2) update.add_loss(nan);
+    update.run();
+  }
+  EXPECT_EQ(update.drain()[2].skipped, 1);
+  EXPECT_EQ(optimizer.steps(), 4);
+  for (const char* name : {"a", "c"}) {
+    const std::vector<float> copy = rounded(optimizer.parameters().find(name)->tensor, Dtype::f16).to(Device::cpu())
+                                        .to(Dtype::f32).to_vector<float>();
+    low.insert(low.end(), copy.begin(), copy.end());
+  }
+  return values(optimizer);
+}
+
+void same_bits_when_queued(int ranks, const std::function<Device(int)>& device_of) {
+  Model model(device_of(0));
+  AdamW whole(model.groups, {});
+  std::vector<float> low;
+  const std::vector<float> expected = queued_steps(whole, low);
+  LocalSim::run(ranks, [&](ProcessGroup& group) {
+    Model mine(device_of(group.rank()));
+    AdamW sharded(mine.groups, {});
+    sharded.shard_states(borrowed(group));
+    std::vector<float> own_low;
+    EXPECT_EQ(queued_steps(sharded, own_low), expected);
+    EXPECT_EQ(own_low, low);
+  });
+}
+
+TEST(ShardedStates, OfQueuedUpdatesHaveTheBitsOfWholeOnes) {
+  for (const int ranks : {1, 2, 3, 8, 9}) same_bits_when_queued(ranks, [](int) { return Device::cpu(); });
+}
+
+TEST(ShardedStates, OfQueuedUpdatesOnEmulatedDevices) {
+  if (const std::string why = testing::why_not_on(Device::simt(1)); !why.empty()) GTEST_SKIP() << why;
+  same_bits_when_queued(2, [](int rank) { return Device::simt(rank); });
+}
+
 TEST(ShardedStates, TakeTheirShareOfMemory) {
   LocalSim::run(3, [](ProcessGroup& group) {
     Model model;
@@ -136,8 +187,6 @@ TEST(ShardedStates, RefuseWhatTheyCannot) {
     AdamW optimizer(model.groups, {});
     optimizer.shard_states(borrowed(group));
     testing::expect_usage_error([&] { optimizer.defer_rows("a"); }, "rows of a cannot be updated late");
-    testing::expect_error([&] { QueuedUpdate(optimizer, {.lr = {0.1}}); }, ErrorCode::unsupported,
-                          "ranks share the optimizer's states out");
     testing::expect_error([&] { FlatParameters::adopt({model.parameters}, &optimizer.parameters()); },
                           ErrorCode::unsupported, "are shared out between ranks");
     Model other;
@@ -150,6 +199,8 @@ TEST(ShardedStates, RefuseWhatTheyCannot) {
     low.shard_states(borrowed(group));
     low.parameters().keep_low_copy(Dtype::f16, {"a"}, true);
     testing::expect_error([&] { low.step(); }, ErrorCode::unsupported, "only AdamW reads that is not sharded");
+    testing::expect_error([&] { QueuedUpdate(low, {.lr = {0.1}}); }, ErrorCode::unsupported,
+                          "ranks share the optimizer's states out (shard_states); call keep_low_copy without");
     Model third;
     AdamW deferring(third.groups, {});
     deferring.defer_rows("a");
