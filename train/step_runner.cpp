@@ -62,7 +62,8 @@ void StepRunner::run_program(const StepBucket& bucket, Program& program) {
     compute(program.inputs->arrays(), bucket);
   };
   if (!options_.cuda_graphs) return step();
-  // What a first run makes once and keeps (a table of a library, say) the second does not make again.
+  // What a first run makes once and keeps (a table of a library, say) the second does not make again. Of ranks it may
+  // be that one alone has made it already, in a micro-batch of its own.
   constexpr std::int64_t kObserved = 2;
   const bool looks_again = bucket.of_ranks || (program.plan && !program.plan->kept.empty());
   if (!program.plan || (looks_again && program.batches <= kObserved)) {

@@ -86,12 +86,14 @@ std::string Trainer::why_not_captured() const {
   return is_known ? "" : "a data_collator of one's own is given, and each rank collates the batches of all";
 }
 
-/// Every rank finds the same, without asking the others: all know the order of the data.
+/// Every rank finds the same, without asking the others: all know the order of the data. Costs a few microseconds for
+/// each rank.
 std::optional<StepBucket> Trainer::bucket_of_ranks(const Run& run, std::span<const std::int64_t> rows) const {
   std::vector<data::CollatedBatch> batches;
   const auto size = static_cast<std::size_t>(run.plan.batch_size);
   for (int rank = 0; rank < ranks().size(); ++rank) {
-    const std::span<const std::int64_t> rest = rows.subspan(std::min(rows.size(), static_cast<std::size_t>(rank) * size));
+    const std::size_t first = static_cast<std::size_t>(rank) * size;
+    const std::span<const std::int64_t> rest = rows.subspan(std::min(rows.size(), first));
     batches.push_back(collate(*parts_.train_dataset, rest.first(std::min(rest.size(), size)), 0));
   }
   const auto& model = dynamic_cast<const nn::BertForSequenceClassification&>(*parts_.model);

@@ -67,7 +67,7 @@ struct DeviceApi {
   int (*device_count)();
   const char* (*why_unavailable)();                                            ///< "" when device_count() > 0
   const char* (*device_name)(int device);                                      ///< "NVIDIA H200"
-  /// What this host thread launches from now on goes to streams of `device`; at first to device 0's. Called often: cheap.
+  /// What this host thread launches from now on goes to streams of `device`; at first to device 0's. It is cheap.
   Status (*make_current)(int device);
 
   /// True where `allocate` costs little, so that every tensor may be a piece of memory of its own, whose ends and first
