@@ -14,6 +14,7 @@
 #include "core/collective_thread.h"
 #include "core/error.h"
 #include "core/reduce_ranks.h"
+#include "core/runtime/step_arena.h"
 
 namespace sinter {
 namespace {
@@ -229,6 +230,8 @@ std::string ProcessGroup::left_early(int peer, int rank, const Collective& call)
 
 ProcessGroup::ProcessGroup() = default;
 ProcessGroup::~ProcessGroup() = default;
+
+void ProcessGroup::launch(const StepGraph& step) { step.launch(); }
 
 std::unique_ptr<Work> ProcessGroup::begin(const Collective& call) {
   if (thread_ == nullptr) thread_ = std::make_unique<CollectiveThread>();

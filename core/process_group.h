@@ -20,6 +20,7 @@ enum class ReduceKind : std::uint8_t {
 };
 
 class CollectiveThread;
+class StepGraph;
 
 /// An operation that goes on while the caller computes. The group must outlive it.
 class Work {
@@ -58,6 +59,9 @@ class ProcessGroup {
   /// True where operations on tensors of device() may be a part of a captured step (core/runtime/step_arena.h), which
   /// every rank then captures in the same call, and launches as often as the others.
   virtual bool can_be_captured() const { return false; }
+  /// Launches a captured step with operations in it, of which the group would not know otherwise: where they do not
+  /// end, it finds that out as of others.
+  virtual void launch(const StepGraph& step);
 
   /// Every element becomes the sum (or maximum) over the ranks.
   void all_reduce(const Tensor& flat, ReduceKind kind = ReduceKind::sum);

@@ -47,8 +47,9 @@ class Optimizer {
   /// ZeRO stage 1 (Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models"): from
   /// now on this rank keeps the states of about 1 / R of the elements and updates these, and step() hands the values on
   /// to all ranks. The bits are those of an optimizer that keeps all. Each rank has an optimizer over the same
-  /// parameters with the same options, and gradients that are whole and the same on every rank; all call step() and
-  /// state_tensors() together. Again with the same ranks does nothing. Error(usage) when there are states already.
+  /// parameters with the same options, and gradients that are whole and the same on every rank; all call step() (or run
+  /// the same updates of a QueuedUpdate) and state_tensors() together. Again with the same ranks does nothing.
+  /// Error(usage) when there are states already.
   void shard_states(std::shared_ptr<ProcessGroup> ranks);
   bool is_sharded() const { return ranks_ != nullptr; }
 

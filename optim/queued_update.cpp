@@ -56,7 +56,7 @@ void check_options(const QueuedUpdateOptions& options) {
 }  // namespace
 
 QueuedUpdate::QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options)
-    : optimizer_(optimizer), device_(optimizer.flat_.values().device()) {
+    : optimizer_(optimizer), device_(optimizer.flat_.values().device()), low_(optimizer.flat_.low_side()) {
   check_options(options);
   optimizer_.check_drained("a QueuedUpdate");
   if (optimizer_.is_sharded() && optimizer_.flat_.has_low_gradients())
@@ -172,7 +172,8 @@ void QueuedUpdate::count(bool writes_low_copies) {
   if (optimizer_.steps_ != steps_)
     fail(ErrorCode::usage, "QueuedUpdate: the optimizer has done ", optimizer_.steps_, " updates, ", steps_,
          " of them here; write_state with its adam_t continues after AdamW::step or load_state");
-  if (!optimizer_.is_sharded() && optimizer_.flat_.low_side().values != adamw_.low)
+  const FlatParameters::LowSide low = optimizer_.flat_.low_side();
+  if (low.values != low_.values || low.gradients != low_.gradients)
     fail(ErrorCode::usage, "QueuedUpdate: keep_low_copy came after it was made; call that before");
   if (optimizer_.deferred_) {
     AdamW::Deferred& deferred = *optimizer_.deferred_;

@@ -40,7 +40,8 @@ struct QueuedUpdateOptions {
 class QueuedUpdate {
  public:
   /// Begins with the optimizer's steps(). Error(usage) for an option out of range, an empty lr table, and while another
-  /// QueuedUpdate of this optimizer has updates that were not drained. The optimizer must outlive this.
+  /// QueuedUpdate of this optimizer has updates that were not drained; Error(unsupported) where ranks share its states
+  /// out and gradients are kept in 16 bits. The optimizer must outlive this.
   QueuedUpdate(AdamW& optimizer, const QueuedUpdateOptions& options);
   QueuedUpdate(const QueuedUpdate&) = delete;
   QueuedUpdate& operator=(const QueuedUpdate&) = delete;
@@ -94,6 +95,7 @@ class QueuedUpdate {
 
   AdamW& optimizer_;
   Device device_;
+  FlatParameters::LowSide low_;   // when this was made
   Tensor state_, records_, lr_, groups_, coefficients_, norm_, norm_workspace_;
   std::vector<kernels::AdamWGroup> ranges_;
   std::optional<kernels::SquaredNorm> squared_norm_;

@@ -51,16 +51,23 @@ step() {  # name, command ...
   echo "  $name: $((SECONDS - started)) s, exit code $code"
 }
 
-# All test programs of a build, as many at once as there are processors, the largest first. The fast tier leaves out
-# those under the race checker, and tests named ...For200Steps: each has a shorter one beside it.
+# All test programs of a build, as many at once as there are processors, the largest first and in two halves. The fast
+# tier leaves out those under the race checker; it and the sanitizers leave out tests named ...For200Steps: each has a
+# shorter one beside it.
 programs() {  # preset
-  local preset=$1 program name filter='*'
-  [ $full = yes ] || filter='-*For200Steps*'
+  local preset=$1 program name filter='-*For200Steps*' halves half
+  [ $full = yes ] && [ "$preset" = release ] && filter='*'
   for program in $(ls -S build/"$preset"/bin/{,nccl/,checked/}test_* 2>/dev/null); do
     [[ $full = no && $program = *_checked ]] && continue
-    name=$preset-$(basename "$program")
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
-    step "$name" "$program" --gtest_brief=1 "--gtest_filter=$filter" "--gtest_output=json:$results/$name.json" &
+    halves=1
+    [[ $program = */test_train ]] && halves=2
+    for ((half = 0; half < halves; ++half)); do
+      name=$preset-$(basename "$program")
+      [ $halves = 1 ] || name+=-$((half + 1))
+      while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+      step "$name" env GTEST_TOTAL_SHARDS=$halves GTEST_SHARD_INDEX=$half \
+        "$program" --gtest_brief=1 "--gtest_filter=$filter" "--gtest_output=json:$results/$name.json" &
+    done
   done
   wait
 }

@@ -18,7 +18,7 @@ namespace sinter::train {
 
 /// The sizes of one micro-batch in its step. One graph serves all batches of a bucket.
 struct StepBucket {
-  std::int64_t tokens = 0;       ///< T, rounded up by at most an eighth (by 31 below 512)
+  std::int64_t tokens = 0;       ///< T, of ranks the most, rounded up by at most an eighth (by 31 below 512)
   std::int64_t max_length = 0;   ///< 64, 128, 256 ... or the model's positions: no sample is longer
   std::int64_t samples = 0;      ///< B
   bool first = true;             ///< of its update: gradients are overwritten, not added to
@@ -50,8 +50,8 @@ bool pack(const data::CollatedBatch& batch, PackedBatch& packed);
 /// Tokens of the longest sample; 0 where there is none.
 std::int64_t longest_of(const PackedBatch& batch);
 
-/// The bucket in which each of these batches fits, one of every rank, that are the last of their update; none where a
-/// batch cannot be packed, or another has more samples.
+/// The bucket in which each of these batches fits, at least one, that are those of all ranks and the last of their
+/// update; none where a batch cannot be packed, or has another number of samples.
 std::optional<StepBucket> bucket_of_ranks(std::span<const data::CollatedBatch> batches, std::int64_t positions);
 
 /// What stands beside the batch's arrays.

@@ -56,7 +56,12 @@ void StepRunner::run_program(const StepBucket& bucket, Program& program) {
   if (bucket.last) update_.flush_when_due();
   optimizer_.parameters().refresh_low_copies();   // of weights that somebody wrote since: no part of the step
   StepArena& arena = bucket.of_ranks ? arena_of_ranks_ : arena_;
-  if (program.graph && arena.holds(program.graph)) return replay(bucket, program);
+  if (program.graph && arena.holds(program.graph)) {
+    launch(bucket, program);
+    optimizer_.parameters().set_stale_gradients(program.stale_gradients);
+    if (bucket.last) update_.count_replay();
+    return;
+  }
   const auto step = [&] {
     const StepScope scope(options_.seed, program.inputs->counters());
     compute(program.inputs->arrays(), bucket);
@@ -72,14 +77,14 @@ void StepRunner::run_program(const StepBucket& bucket, Program& program) {
     return;
   }
   program.graph = arena.capture(*program.plan, step);
-  program.graph.launch();
+  launch(bucket, program);
 }
 
-/// The host's part of what the captured step did.
-void StepRunner::replay(const StepBucket& bucket, const Program& program) {
-  program.graph.launch();
-  optimizer_.parameters().set_stale_gradients(program.stale_gradients);
-  if (bucket.last) update_.count_replay();
+void StepRunner::launch(const StepBucket& bucket, const Program& program) {
+  if (bucket.of_ranks)
+    options_.reducer->ranks().launch(program.graph);
+  else
+    program.graph.launch();
 }
 
 void StepRunner::run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place) {

@@ -29,12 +29,12 @@ struct MicroStep {
 
 /// Runs the micro-batches of a training run one after the other in the device's stream. The host code of a step is the
 /// ordinary one, forward, backward and update. The first batch of a bucket runs it as it is; at the second it is
-/// captured, and from then on replayed. Both give the same bits. Batches that cannot be packed (step_inputs.h) run as
-/// they are, each time.
+/// captured (of ranks at the third), and from then on replayed. Both give the same bits. Batches that cannot be packed
+/// (step_inputs.h) run as they are, each time.
 ///
 /// Operations between ranks must be captured by all in the same step. So what decides about that, which buckets came
 /// and how large they are, is the same on every rank (of GPUs of one kind) for buckets of ranks: they have an arena of
-/// their own, and run twice as they are.
+/// their own beside that of the micro-batches before them, and run twice as they are.
 ///
 /// The host waits for nothing but a free half of the staging buffer; losses and norms come from update.drain().
 class StepRunner {
@@ -78,7 +78,7 @@ class StepRunner {
 
   Program& program(const StepBucket& bucket);
   void run_program(const StepBucket& bucket, Program& program);
-  void replay(const StepBucket& bucket, const Program& program);
+  void launch(const StepBucket& bucket, const Program& program);
   void run_as_it_is(const data::CollatedBatch& batch, const MicroStep& place);
   bool update_follows(const MicroStep& place) const {
     return place.last && (options_.reducer == nullptr || place.of_ranks);

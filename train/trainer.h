@@ -169,7 +169,9 @@ class Trainer {
   void check_same_step() const;
   void check_same_facts(Run& run) const;
   void join_ranks(Run& run);
-  std::string why_not_captured() const;
+  /// What a rank said, the first of those that said something; "" where none did.
+  std::string first_of_ranks(const std::string& said) const;
+  std::string why_not_in_steps() const;
   /// The sizes that the ranks' batches have in common; `rows` are those of the update's last micro-batches.
   std::optional<StepBucket> bucket_of_ranks(const Run& run, std::span<const std::int64_t> rows) const;
   /// Every rank's gradients and sums become those of all ranks together; and a signal that came to one of them.

@@ -1,7 +1,9 @@
 // What a Trainer does together with those of the other ranks.
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/log.h"
@@ -11,17 +13,21 @@
 namespace sinter::train {
 namespace {
 
-/// Rank 0's, on every rank.
-std::string broadcast(ProcessGroup& ranks, std::string text) {
+/// What rank `root` says, on every rank.
+std::string broadcast(ProcessGroup& ranks, std::string text, int root = 0) {
   const Tensor length = Tensor::from(std::vector<std::int64_t>{std::ssize(text)}, {1});
-  ranks.broadcast(length);
+  ranks.broadcast(length, root);
   text.resize(static_cast<std::size_t>(length.data<std::int64_t>()[0]));
   const Tensor bytes = Tensor::empty({std::ssize(text)}, {Dtype::u8});
   std::copy(text.begin(), text.end(), static_cast<char*>(bytes.data()));
-  ranks.broadcast(bytes);
+  ranks.broadcast(bytes, root);
   text.assign(static_cast<const char*>(bytes.data()), text.size());
   return text;
 }
+
+/// Arguments in which ranks may differ.
+constexpr std::string_view kOwn[] = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint", "disable_tqdm",
+                                     "device", "use_cpu"};
 
 }  // namespace
 
@@ -50,19 +56,30 @@ void Trainer::check_same_step() const {
          ranks().rank(), " at ", step, "; all must see the same checkpoint");
 }
 
-/// What decides about sizes and order of the ranks' operations, which would wait for each other for ever.
+std::string Trainer::first_of_ranks(const std::string& said) const {
+  const std::int32_t before_end = said.empty() ? 0 : ranks().size() - ranks().rank();
+  const Tensor first = Tensor::from(std::vector<std::int32_t>{before_end}, {1});
+  ranks().all_reduce(first, ReduceKind::max);
+  const std::int32_t found = first.data<std::int32_t>()[0];
+  return found == 0 ? "" : broadcast(ranks(), said, ranks().size() - found);
+}
+
+/// Ranks that differ would wait for each other for ever, or train what nobody asked for.
 void Trainer::check_same_facts(Run& run) const {
   Json facts = run_facts(run.parts());
-  facts.set("per_device_train_batch_size", run.plan.batch_size);
-  facts.set("gradient_accumulation_steps", run.plan.accumulation);
-  facts.set("max_steps", run.plan.max_steps);
+  const Json arguments = parts_.args.to_json();
+  for (const auto& [name, value] : arguments.items())
+    if (facts.find(name) == nullptr && std::ranges::find(kOwn, name) == std::end(kOwn)) facts.set(name, value);
   const Json of_rank_zero = Json::parse(broadcast(ranks(), facts.dump()), "rank 0");
+  std::string difference;
   for (const auto& [name, value] : facts.items()) {
     const Json* const expected = of_rank_zero.find(name);
-    if (expected == nullptr || expected->dump() != value.dump())
-      fail(ErrorCode::usage, "rank ", ranks().rank(), " has ", name, " ", value.dump(), ", and rank 0 has ",
-           expected == nullptr ? "none" : expected->dump(), "; all ranks need the same arguments and train_dataset");
+    const std::string other = expected == nullptr ? "none" : expected->dump();
+    if (difference.empty() && other != value.dump())
+      difference = "rank " + std::to_string(ranks().rank()) + " has " + name + " " + value.dump() +
+                   ", and rank 0 has " + other + "; all ranks need the same arguments and train_dataset";
   }
+  if (const std::string found = first_of_ranks(difference); !found.empty()) fail(ErrorCode::usage, found);
 }
 
 /// All ranks begin with the weights of rank 0, and add up their gradients.
@@ -76,9 +93,11 @@ void Trainer::join_ranks(Run& run) {
                                                   parts_.args.ddp_bucket_cap_mb * (1 << 20));
 }
 
-/// Why operations between ranks are no part of a captured step; "" where they are.
-std::string Trainer::why_not_captured() const {
+/// Why the runner's steps do not hold the operations between ranks; "" where they do.
+std::string Trainer::why_not_in_steps() const {
   if (!ranks().can_be_captured()) return "their process_group cannot be captured";
+  if (const Device device = Device::parse(parts_.args.device); ranks().device() != device)
+    return "their process_group is on " + ranks().device().str() + ", and the model on " + device.str();
   const data::DataCollator& collator = parts_.data_collator;
   const bool is_known = !collator || collator.target<data::DataCollatorWithPadding>() != nullptr ||
                         collator.target<data::DataCollatorWithFlattening>() != nullptr ||

@@ -299,7 +299,7 @@ std::string Trainer::why_one_by_one(const Run& run) const {
 void Trainer::queue_steps(Run& run) {
   const TrainingArguments& args = parts_.args;
   if (!Device::parse(args.device).is_cuda()) return;
-  if (const std::string why = why_one_by_one(run); !why.empty())
+  if (const std::string why = first_of_ranks(why_one_by_one(run)); !why.empty())
     return log_info("every step waits for the device, and is not captured as a graph: " + why);
   auto& optimizer = dynamic_cast<optim::AdamW&>(*run.optimizer);
   optim::QueuedUpdateOptions options{.max_grad_norm = args.max_grad_norm,
@@ -308,10 +308,11 @@ void Trainer::queue_steps(Run& run) {
                                      .record_count = kMostQueued};
   if (run.scaler) options.loss_scaler = run.scaler->options();
   run.queued = std::make_unique<optim::QueuedUpdate>(optimizer, options);
-  if (run.reducer && args.cuda_graphs) {
-    const std::string why = why_not_captured();
-    run.captures_ranks = why.empty();
-    if (!why.empty()) log_info("ranks add up their gradients behind captured steps, not in them: " + why);
+  if (run.reducer) {
+    const std::string why = first_of_ranks(why_not_in_steps());
+    run.ranks_in_steps = why.empty();
+    if (!why.empty() && args.cuda_graphs)
+      log_info("ranks add up their gradients behind captured steps, not in them: " + why);
   }
   tell_device(run);
   run.runner = std::make_unique<StepRunner>(

@@ -58,7 +58,7 @@ struct Trainer::Run {
   std::unique_ptr<data::Sampler> sampler;
   std::span<const std::int64_t> labels;                   // that the loss counts; empty: every sample
   double flos_per_token = 0;
-  bool captures_ranks = false;                            // operations between ranks are a part of captured steps
+  bool ranks_in_steps = false;                            // the runner's steps hold the operations between ranks
   double own_tokens = 0;                                  // that this rank has counted since the last settle()
   double seconds_before = 0;                              // of earlier sessions
   std::chrono::steady_clock::time_point begun;

@@ -58,7 +58,7 @@ void Trainer::run_update(Run& run) {
       const TunedGemm::Recording tunes(run.gemm.get(), state_.global_step);
       std::optional<GradientReducer::Overlap> overlap;
       if (run.reducer && !run.runner && place.last) overlap.emplace(*run.reducer);
-      if (run.captures_ranks && place.last) place.of_ranks = bucket_of_ranks(run, rows_between(at, end));
+      if (run.ranks_in_steps && place.last) place.of_ranks = bucket_of_ranks(run, rows_between(at, end));
       if (run.runner)
         run.runner->run(batch, place);
       else

@@ -6,7 +6,8 @@
 //   for (...) { fill the inputs in place; graph.launch(); }
 //
 // A step takes its inputs from memory that it did not make, and leaves its results in such memory; what changes from
-// step to step are the contents. All its work goes into the device's stream.
+// step to step are the contents. Its work goes into the device's stream, or into one that follows it there and which it
+// waits for before memory is given back.
 #pragma once
 
 #include <cstddef>

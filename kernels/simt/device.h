@@ -102,7 +102,10 @@ struct Event {
     is_in_recording = queue.is_recording();
     position = is_in_recording ? queue.recorded() : queue.position();
   }
-  Status synchronize() const { return stream == nullptr || is_in_recording ? Status{} : stream->run_until(position); }
+  Status synchronize() const {
+    if (is_in_recording) return invalid("the event was last recorded in a capture");
+    return stream == nullptr ? Status{} : stream->run_until(position);
+  }
 };
 
 /// All state of one emulated device. One host thread at a time may use it; several threads may use one each.

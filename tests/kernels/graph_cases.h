@@ -291,6 +291,7 @@ inline void check_branches(const BackendModule& module, int device) {
   c.put(c.y, GraphCase::values(0));
   const Graph graph = c.captured(put_step);
   EXPECT_EQ(c.get(c.y), GraphCase::values(0));   // nothing has run
+  EXPECT_FALSE(api.synchronize_event(device, done).ok());   // it is a point of the graph alone
   GraphCase::Values x = GraphCase::values(1);
   for (int replay = 0; replay < 3; ++replay) {
     c.launch(graph);

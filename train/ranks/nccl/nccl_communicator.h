@@ -33,8 +33,8 @@ struct NcclOptions {
 /// with any result, so that nobody waits for it any more, and every later call throws the failure as Error(io).
 ///
 /// An operation is watched from its call on: NCCL may wait for the other ranks in the call itself. It leaves a mark
-/// behind it in `stream`, one byte that the device copies to the host. What is captured is watched in its call only,
-/// since nobody tells when a graph is launched; but NCCL's own errors are seen at any time.
+/// behind it in `stream`, one byte that the device copies to the host. What is captured is watched in its call only;
+/// the launch of its graph is another operation. NCCL's own errors are seen at any time.
 class NcclCommunicator {
  public:
   /// Returns when all ranks have called it, with the same id; `stream` is one of `device`. Error(io): NCCL refuses,

@@ -271,6 +271,21 @@ void NcclGroup::enqueue(const Collective& call) {
   });
 }
 
+void NcclGroup::launch(const StepGraph& step) {
+  if (communicator_ == nullptr) fail(ErrorCode::usage, "a captured step was launched in a group that has finished");
+  std::exception_ptr failure;
+  communicator_->call("what a captured step holds", Place::stream, [&](nccl::Communicator) {
+    try {
+      step.launch();
+      lane_->follow_main();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    return nccl::kSuccess;
+  });
+  if (failure) std::rethrow_exception(failure);
+}
+
 /// What ends when the host knows it.
 void NcclGroup::run_on_host(const Collective& call) {
   check_usable(call);
@@ -278,6 +293,7 @@ void NcclGroup::run_on_host(const Collective& call) {
     fail(ErrorCode::unsupported, "a captured step cannot wait for other ranks, as ",
          call.operation == Operation::barrier ? "barrier" : "all_reduce_sums", " does");
   if (call.operation != Operation::barrier) return add_host_numbers(call);
+  lane_->follow_main();
   std::byte* const element = lane_->constant(offsetof(Constants, barrier));
   communicator_->call("barrier", Place::stream, [&](nccl::Communicator communicator) {
     return nccl_.AllReduce(element, element, 1, nccl::kI32, nccl::kMax, communicator, lane_->stream().handle);
@@ -293,6 +309,7 @@ void NcclGroup::add_host_numbers(const Collective& call) {
   if (bytes == 0) return;
   std::byte* const gathered = lane_->scratch((ranks + 1) * bytes);
   std::byte* const own = gathered + ranks * bytes;
+  lane_->follow_main();
   lane_->copy(own, call.input, bytes);
   communicator_->call(describe(call), Place::stream, [&](nccl::Communicator communicator) {
     return nccl_.AllGather(own, gathered, bytes, nccl::kU8, communicator, lane_->stream().handle);

@@ -17,7 +17,8 @@ namespace sinter::train {
 ///
 /// While the Runtime's stream is captured, the group's joins it: operations become a branch of the graph, which
 /// computations of the step run beside. Every rank must then capture the same, launch it as often and in the same order
-/// with all else, and have waited for its Works before. Such graphs must be gone before the group is. barrier() and
+/// with all else, and have waited for its Works before. Who launches one through the group has it watched like an
+/// operation. Such graphs must be gone before the group is. barrier() and
 /// all_reduce_sums() are Error(unsupported) there.
 ///
 /// Differs from the contract of ProcessGroup in this:
@@ -47,6 +48,7 @@ class NcclGroup final : public ProcessGroup {
   int size() const override { return size_; }
   Device device() const override { return device_; }
   bool can_be_captured() const override { return true; }
+  void launch(const StepGraph& step) override;
 
   /// Returns when all ranks have come here; no operation can follow.
   void finish();

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <iterator>
+#include <latch>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -276,6 +277,38 @@ TEST_F(NcclTest, AWorkThatDoesNotEndIsAborted) {
     expect_error([&] { work->wait(); }, ErrorCode::io, not_ended("all_reduce (sum) of 4 elements of f32", 1));
     work->wait();   // again does nothing
   });
+}
+
+// A replayed step calls nothing of NCCL, and is watched all the same; on a device whose launches wait for the step, and
+// on one where the host goes on.
+TEST_F(NcclTest, ACapturedStepThatDoesNotEndIsAborted) {
+  for (const int present : {0, 1}) {
+    const nccl::UniqueId id = make_unique_id(functions());
+    Told told;
+    std::latch both_have_replayed(2), one_has_seen_it(1);
+    std::vector<std::jthread> threads;
+    for (int r = 0; r < 2; ++r)
+      threads.emplace_back([&, r] {
+        NcclGroup group(functions(), id, r, 2, Device::simt(r), told.options(r == present ? 200ms : 60s));
+        const Tensor x = Tensor::ones({4}, {Dtype::f32, group.device()});
+        StepArena arena(group.device());
+        const auto step = [&] { group.all_reduce(x); };
+        const StepGraph graph = arena.capture(arena.observe(step), step);
+        group.launch(graph);
+        group.barrier();
+        both_have_replayed.arrive_and_wait();
+        if (r != present) return one_has_seen_it.wait(), group.abandon();
+        const auto replay_and_read = [&] {
+          group.launch(graph);
+          (void)x.to(Device::cpu());   // whatever it holds
+          group.barrier();
+        };
+        const std::string says = not_ended("what a captured step holds", present);
+        expect_error(replay_and_read, ErrorCode::io, says);
+        expect_error([&] { group.launch(graph); }, ErrorCode::io, says);
+        one_has_seen_it.count_down();
+      });
+  }
 }
 
 TEST_F(NcclTest, RanksThatDisagreeEndInTime) {
