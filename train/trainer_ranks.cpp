@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "core/log.h"
 #include "train/stop_signal.h"
 #include "train/training_run.h"
 
