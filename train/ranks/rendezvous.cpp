@@ -111,6 +111,8 @@ void Rendezvous::report(std::int64_t step) { parts_->mailbox.set_step(step); }
 
 void Rendezvous::at_operation(bool waits) { parts_->mailbox.at_operation(waits); }
 
+std::shared_ptr<std::atomic<std::int64_t>> Rendezvous::looks() const { return parts_->mailbox.looks(); }
+
 void Rendezvous::fail(const std::string& reason) noexcept {
   try {
     if (parts_->said_goodbye || failure()) return;

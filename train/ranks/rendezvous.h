@@ -2,6 +2,7 @@
 // know within seconds when another was lost, and why.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -40,7 +41,7 @@ struct RendezvousOptions {
   /// time, and once a second at least. Time that this process itself did not run does not count.
   std::chrono::milliseconds lost_timeout{60'000};
   /// How long others may wait in an operation (at_operation()) until a rank counts as lost that does not come there,
-  /// though its rendezvous lives: it may be writing a checkpoint, or hang.
+  /// or that came and does not look() any more, though its rendezvous lives: it may be writing a checkpoint, or hang.
   std::chrono::milliseconds absent_timeout{600'000};
   /// Called once, in the rendezvous' own thread, when a failure is known here and, on rank 0, the others were told;
   /// before a start too. It may end the process, as a rank must that hangs in a collective operation; it must not
@@ -79,6 +80,9 @@ class Rendezvous {
   /// This rank has come to the next operation of all ranks, in which it waits for the others; and has left it again.
   /// Every rank counts the same operations. Cheap, as report().
   void at_operation(bool waits);
+  /// How often this rank has looked whether the operation that it waits in goes on: who counts it up again and again
+  /// while it waits lives, and is not who the others wait for. It may outlive the Rendezvous.
+  std::shared_ptr<std::atomic<std::int64_t>> looks() const;
   /// This rank ends of an error: the others get `reason`. Returns when they were told, within 5 s in any case; does
   /// nothing when a failure is known already, or after goodbye().
   void fail(const std::string& reason) noexcept;

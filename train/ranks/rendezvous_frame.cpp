@@ -114,8 +114,21 @@ Refusal Refusal::read(const Frame& frame) {
   return refusal;
 }
 
-Frame heartbeat_frame(std::int64_t step, std::int64_t arrivals, std::int64_t departures) {
-  return FrameWriter(FrameKind::heartbeat).number(step).number(arrivals).number(departures).take();
+Frame heartbeat_frame(std::int64_t step, const OperationProgress& progress) {
+  return FrameWriter(FrameKind::heartbeat)
+      .number(step)
+      .number(progress.arrivals)
+      .number(progress.departures)
+      .number(progress.looks)
+      .take();
+}
+
+OperationProgress read_progress(FrameReader& reader) {
+  OperationProgress progress;
+  progress.arrivals = reader.number();
+  progress.departures = reader.number();
+  progress.looks = reader.number();
+  return progress;
 }
 
 Frame failure_frame(const RankFailure& failure) {

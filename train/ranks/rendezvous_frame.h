@@ -19,14 +19,14 @@
 namespace sinter::train {
 
 /// The first number of a hello; another version is refused.
-inline constexpr std::uint32_t kRendezvousVersion = 2;
+inline constexpr std::uint32_t kRendezvousVersion = 3;
 
 enum class FrameKind : std::uint32_t {
   hello,         ///< Hello, the first frame of every rank
   welcome,       ///< of rank 0: Hello, who it is
   refusal,       ///< Refusal
   start,         ///< of rank 0: all ranks are here
-  heartbeat,     ///< step, arrivals and departures of the sender
+  heartbeat,     ///< step and OperationProgress of the sender
   broadcast,     ///< bytes
   flag,          ///< step, value
   flag_result,   ///< value, step of rank 0
@@ -94,7 +94,16 @@ struct Refusal {
   static Refusal read(const Frame& frame);
 };
 
-Frame heartbeat_frame(std::int64_t step, std::int64_t arrivals, std::int64_t departures);
+/// How far a rank has come in the operations of all ranks: those that it came to and those that it left, and how often
+/// it has looked whether the one that it waits in goes on.
+struct OperationProgress {
+  std::int64_t arrivals = 0, departures = 0, looks = 0;
+
+  bool is_inside() const { return arrivals > departures; }
+};
+
+Frame heartbeat_frame(std::int64_t step, const OperationProgress& progress);
+OperationProgress read_progress(FrameReader& reader);
 Frame failure_frame(const RankFailure& failure);
 RankFailure read_failure(const Frame& frame);
 

@@ -47,7 +47,7 @@ void RendezvousHub::run() {
     start_when_complete();
     miss_ranks(elapsed);
     if (clock_.beats()) {
-      const Frame beat = heartbeat_frame(mailbox_.step(), mailbox_.arrivals(), mailbox_.departures());
+      const Frame beat = heartbeat_frame(mailbox_.step(), mailbox_.progress());
       for (const auto& rank : ranks_)
         if (rank) rank->connection.send(beat);
     }
@@ -206,8 +206,7 @@ void RendezvousHub::handle(int r, const Frame& frame) {
   FrameReader reader(frame);
   if (frame.kind == FrameKind::heartbeat) {
     rank.step = reader.number();
-    const std::int64_t arrivals = reader.number();
-    note_operations(r, arrivals, reader.number());
+    note_progress(r, read_progress(reader));
   } else if (frame.kind == FrameKind::fail) {
     rank.step = reader.number();
     say_last(failure_frame({r, rank.hello.pid, rank.hello.host, rank.step, false, reader.text()}));
@@ -230,34 +229,41 @@ void RendezvousHub::handle(int r, const Frame& frame) {
   }
 }
 
-void RendezvousHub::note_operations(int r, std::int64_t arrivals, std::int64_t departures) {
+void RendezvousHub::note_progress(int r, const OperationProgress& progress) {
   Rank& rank = *ranks_[static_cast<std::size_t>(r)];
-  if (arrivals != rank.arrivals || departures != rank.departures) rank.standstill = {};
-  rank.arrivals = arrivals;
-  rank.departures = departures;
+  const OperationProgress before = std::exchange(rank.progress, progress);
+  const bool moves = progress.arrivals != before.arrivals || progress.departures != before.departures;
+  if (moves) rank.stays = {};
+  if (moves || progress.looks != before.looks) rank.still = {};
 }
 
-/// Of ranks that wait in an operation and ranks that have not come there, all for too long, the first of these is lost.
+/// Where a rank waits in an operation for too long, the first of those is lost that have not left it and do nothing for
+/// as long: they have not come there, or came and do not look whether it goes on.
 void RendezvousHub::miss_ranks(std::chrono::nanoseconds elapsed) {
   if (!has_started_ || last_word_) return;
   ranks_.front()->step = mailbox_.step();
-  note_operations(0, mailbox_.arrivals(), mailbox_.departures());
+  note_progress(0, mailbox_.progress());
+  for (const auto& rank : ranks_) {
+    rank->stays += elapsed;
+    rank->still += elapsed;
+  }
   const auto first = [&](auto&& is_one) {
-    const auto found = std::find_if(ranks_.begin(), ranks_.end(), [&](const auto& rank) {
-      return rank->standstill > options_.absent_timeout && is_one(*rank);
-    });
+    const auto found = std::find_if(ranks_.begin(), ranks_.end(), [&](const auto& rank) { return is_one(*rank); });
     return found == ranks_.end() ? -1 : static_cast<int>(found - ranks_.begin());
   };
-  for (const auto& rank : ranks_) rank->standstill += elapsed;
-  const int waiting = first([](const Rank& rank) { return rank.arrivals > rank.departures; });
-  if (waiting < 0) return;
-  const std::int64_t arrivals = ranks_[static_cast<std::size_t>(waiting)]->arrivals;
-  const int absent = first([&](const Rank& rank) {
-    return rank.arrivals < arrivals && rank.arrivals == rank.departures && !rank.said_goodbye;
+  const int waiting = first([&](const Rank& rank) {
+    return rank.progress.is_inside() && rank.stays > options_.absent_timeout && rank.still < options_.absent_timeout;
   });
-  if (absent >= 0)
-    lose(absent, "rank " + std::to_string(waiting) + " has waited for it in an operation for " +
-                     in_seconds(options_.absent_timeout) + ", and it does not come there");
+  if (waiting < 0) return;
+  const std::int64_t arrivals = ranks_[static_cast<std::size_t>(waiting)]->progress.arrivals;
+  const int absent = first([&](const Rank& rank) {
+    return rank.still > options_.absent_timeout && rank.progress.departures < arrivals && !rank.said_goodbye;
+  });
+  if (absent < 0) return;
+  const bool came = ranks_[static_cast<std::size_t>(absent)]->progress.is_inside();
+  lose(absent, "rank " + std::to_string(waiting) + " has waited for it in an operation for " +
+                   in_seconds(options_.absent_timeout) +
+                   (came ? ", and it hangs in one" : ", and it does not come there"));
 }
 
 void RendezvousHub::collect_flags() {

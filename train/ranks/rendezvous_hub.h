@@ -37,8 +37,9 @@ class RendezvousHub {
     Hello hello;
     std::int64_t step = -1;
     std::chrono::nanoseconds silence{0};
-    std::int64_t arrivals = 0, departures = 0;   // at and from operations of all ranks
-    std::chrono::nanoseconds standstill{0};      // since one of the two changed
+    OperationProgress progress;
+    std::chrono::nanoseconds stays{0};   // since it came to an operation or left one
+    std::chrono::nanoseconds still{0};   // since it did that or looked
     std::optional<int> flag;
     bool said_goodbye = false;
     bool knows_last_word = false;
@@ -60,7 +61,7 @@ class RendezvousHub {
   void hear_ranks(std::chrono::nanoseconds elapsed);
   void hear(int rank);
   void handle(int rank, const Frame& frame);
-  void note_operations(int rank, std::int64_t arrivals, std::int64_t departures);
+  void note_progress(int rank, const OperationProgress& progress);
   void miss_ranks(std::chrono::nanoseconds elapsed);
   void collect_flags();
   void lose(int rank, const std::string& reason);

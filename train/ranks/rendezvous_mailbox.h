@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -36,9 +37,8 @@ class RendezvousMailbox {
   void set_step(std::int64_t step) { step_ = step; }
   std::int64_t step() const { return step_; }
   void at_operation(bool waits);
-  /// Operations that this rank has come to, and those that it has left.
-  std::int64_t arrivals() const { return arrivals_; }
-  std::int64_t departures() const { return departures_; }
+  std::shared_ptr<std::atomic<std::int64_t>> looks() const { return looks_; }
+  OperationProgress progress() const { return {arrivals_, departures_, *looks_}; }
   void stop();
 
   /// The side of the rendezvous' thread.
@@ -57,6 +57,7 @@ class RendezvousMailbox {
   const std::function<void(const RankFailure&)> on_failure_;
   Socket wake_;   // an eventfd
   std::atomic<std::int64_t> step_ = -1, arrivals_ = 0, departures_ = 0;
+  const std::shared_ptr<std::atomic<std::int64_t>> looks_ = std::make_shared<std::atomic<std::int64_t>>(0);
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Frame> posted_;

@@ -75,7 +75,7 @@ void RendezvousSpoke::run() {
     mailbox_.clear_wake();
     hear();
     for (const Frame& frame : mailbox_.take_posted()) connection_.send(frame);
-    if (clock_.beats()) connection_.send(heartbeat_frame(mailbox_.step(), mailbox_.arrivals(), mailbox_.departures()));
+    if (clock_.beats()) connection_.send(heartbeat_frame(mailbox_.step(), mailbox_.progress()));
   }
 }
 

@@ -82,7 +82,8 @@ const MpiTable& mpi_of(const LaunchEnvironment& environment) {
 std::shared_ptr<ProcessGroup> connect_by_mpi(const LaunchEnvironment& environment, const MpiTable& mpi,
                                              Rendezvous& rendezvous) {
   auto group = std::make_shared<MpiGroup>(
-      mpi, MpiOptions{.at_operation = [&rendezvous](bool waits) { rendezvous.at_operation(waits); }});
+      mpi, MpiOptions{.at_operation = [&rendezvous](bool waits) { rendezvous.at_operation(waits); },
+                      .looks = rendezvous.looks()});
   if (group->rank() != environment.rank || group->size() != environment.world_size)
     fail(ErrorCode::usage, "the environment says rank ", environment.rank, " of ", environment.world_size,
          " and MPI says rank ", group->rank(), " of ", group->size(),

@@ -19,8 +19,8 @@ namespace sinter::train {
 
 /// This process' place among them; a process that nobody launched with others is a world of one. When a rank dies,
 /// hangs with all its threads, or ends of an error, every other process ends within `timeout` and 2 seconds with exit
-/// code 1, and one line on standard error says which rank that was and in which step. Where a rank lives but does not
-/// come to an operation in which others wait, that takes ten times `timeout`.
+/// code 1, and one line on standard error says which rank that was and in which step. Where a rank lives but hangs
+/// before or in an operation in which others wait, that takes ten times `timeout`.
 class World {
  public:
   /// Waits until all ranks are here, for at most `timeout`. On the CPU and on emulated devices they exchange gradients

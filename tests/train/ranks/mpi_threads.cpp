@@ -60,7 +60,7 @@ MpiAnswer answer(const Job& job, const char* function) {
   return {""};
 }
 
-MpiAnswer start(std::size_t, MpiJob** job, int* rank, int* size) {
+MpiAnswer start(std::size_t, std::atomic<std::int64_t>*, MpiJob** job, int* rank, int* size) {
   Job& all = *here.job;
   const std::lock_guard lock(all.mutex);
   *job = all.members.emplace_back(new MpiJob{.job = &all, .rank = here.rank}).get();

@@ -210,7 +210,7 @@ TEST(RendezvousFaults, StrangersAreToldOffAndTheGroupStartsWithoutThem) {
       {raw_frame(4, 8, number(1)), "it did not begin with a hello"},
       {raw_frame(kHello, 0, ""), "ends too early"},
       {raw_frame(kHello, 12, version + std::string(4, '\xff')), "ends too early"},   // a text of 4 GiB
-      {raw_frame(kHello, 8, number(1)), "speaks version 1 of the rendezvous, rank 0 version 2"},
+      {raw_frame(kHello, 8, number(1)), "speaks version 1 of the rendezvous, rank 0 version 3"},
       {raw_frame(kHello, 36, version + std::string("\4\0\0\0test", 8) + number(INT64_MAX) + number(1) + "...."),
        "where a rank or flag should be"},
   };
@@ -252,8 +252,9 @@ TEST(RendezvousFaults, StrangersAreToldOffAndTheGroupStartsWithoutThem) {
       << log;
 }
 
-/// Three ranks, whose threads all live; `waits` comes to operations and waits there. What they throw in the end.
-std::vector<std::string> errors_of_absent_ranks(const std::function<void(Rendezvous&, int rank)>& waits) {
+/// Three ranks, whose rendezvous all live. Each comes to operations with `come`, and where that says true it waits and
+/// looks from then on. What they throw in the end.
+std::vector<std::string> errors_of_absent_ranks(const std::function<bool(Rendezvous&, int rank)>& come) {
   const int port = free_port();
   std::vector<RendezvousOptions> ranks;
   for (int rank = 0; rank < 3; ++rank) {
@@ -265,31 +266,65 @@ std::vector<std::string> errors_of_absent_ranks(const std::function<void(Rendezv
     rendezvous.report(7);
     rendezvous.at_operation(true);
     rendezvous.at_operation(false);
-    waits(rendezvous, rank);
+    const bool looks = come(rendezvous, rank);
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(3500);
-    while (!rendezvous.failure() && std::chrono::steady_clock::now() < until)
+    while (!rendezvous.failure() && std::chrono::steady_clock::now() < until) {
+      if (looks) ++*rendezvous.looks();
       std::this_thread::sleep_for(milliseconds(5));
+    }
     rendezvous.goodbye();
   });
+}
+
+std::string lost_in_step_7(int rank, const std::string& what_it_does) {
+  return sentence(rank, getpid(), "was lost in step 7: rank " + std::to_string(rank == 0 ? 1 : 0) +
+                                      " has waited for it in an operation for 1.5 s, and it " + what_it_does);
 }
 
 TEST(RendezvousFaults, ARankThatDoesNotComeToAnOperationIsLost) {
   for (const int absent : {0, 1}) {
     const std::vector<std::string> errors = errors_of_absent_ranks([&](Rendezvous& rendezvous, int rank) {
       if (rank != absent) rendezvous.at_operation(true);
+      return rank != absent;
     });
-    const std::string says = sentence(absent, getpid(), "was lost in step 7: rank " + std::to_string(1 - absent) +
-                                                            " has waited for it in an operation for 1.5 s, and it does "
-                                                            "not come there");
-    for (const std::string& error : errors) EXPECT_EQ(error, says);
+    for (const std::string& error : errors) EXPECT_EQ(error, lost_in_step_7(absent, "does not come there"));
   }
 }
 
-// Nobody is missed where all wait, where nobody does, and where a rank comes to one operation after the other.
+// It came to the operation in which the others wait, or to one that they have left, and does not look.
+TEST(RendezvousFaults, ARankThatHangsInAnOperationIsLost) {
+  for (const int hanging : {0, 2}) {
+    for (const bool in_an_older_one : {false, true}) {
+      const std::vector<std::string> errors = errors_of_absent_ranks([&](Rendezvous& rendezvous, int rank) {
+        rendezvous.at_operation(true);
+        if (in_an_older_one && rank != hanging) {
+          rendezvous.at_operation(false);
+          rendezvous.at_operation(true);
+        }
+        return rank != hanging;
+      });
+      for (const std::string& error : errors) EXPECT_EQ(error, lost_in_step_7(hanging, "hangs in one"));
+    }
+  }
+}
+
+// Nobody is missed where all wait, where nobody does, where one is ahead, and where ranks come to one operation after
+// the other.
 TEST(RendezvousFaults, RanksThatComeToOperationsAreNotLost) {
   const std::vector<std::string> nothing(3);
-  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int) { rendezvous.at_operation(true); }), nothing);
-  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous&, int) {}), nothing);
+  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int) {
+              rendezvous.at_operation(true);
+              return true;
+            }),
+            nothing);
+  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous&, int) { return false; }), nothing);
+  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int rank) {
+              rendezvous.at_operation(true);
+              if (rank != 1) return true;
+              rendezvous.at_operation(false);   // and computes
+              return false;
+            }),
+            nothing);
   EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int rank) {
               for (int i = 0; i < 150; ++i) {
                 if (rank != 1) rendezvous.at_operation(true);
@@ -297,6 +332,7 @@ TEST(RendezvousFaults, RanksThatComeToOperationsAreNotLost) {
                 if (rank == 1) rendezvous.at_operation(true);
                 rendezvous.at_operation(false);
               }
+              return false;
             }),
             nothing);
 }
@@ -309,7 +345,7 @@ TEST(RendezvousFaults, ARankThatBreaksTheProtocolIsLost) {
       {Frame{FrameKind::start, {}}},
       {Frame{FrameKind::goodbye, {}}, flag},
       {Frame{FrameKind::heartbeat, {}}},                     // without a step
-      {FrameWriter(FrameKind::heartbeat).number(1).number(1).take()},   // without departures
+      {FrameWriter(FrameKind::heartbeat).number(1).number(1).number(1).take()},   // without looks
       {FrameWriter(FrameKind::flag).number(1).number(INT64_MIN).take()},
   };
   for (std::size_t i = 0; i < all.size(); ++i) {

@@ -50,7 +50,7 @@ struct MpiGroup::Header {
 };
 
 MpiGroup::MpiGroup(const MpiTable& table, const MpiOptions& options) : table_(table), options_(options) {
-  const MpiAnswer answer = table.start(options.message_bytes, &job_, &rank_, &size_);
+  const MpiAnswer answer = table.start(options.message_bytes, options_.looks.get(), &job_, &rank_, &size_);
   if (answer.why[0] != '\0') fail(ErrorCode::io, "MPI does not start: ", answer.why);
   const auto ranks = static_cast<std::size_t>(size_);
   headers_.resize(ranks);

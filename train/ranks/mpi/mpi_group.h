@@ -1,7 +1,9 @@
 // Ranks that are processes on CPUs, started by mpirun or srun: ProcessGroup over MPI.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -33,6 +35,8 @@ struct MpiOptions {
   /// Called with true when this rank comes to an operation, and with false when it leaves, by the thread that carries
   /// it out. May be empty, and may differ between ranks.
   std::function<void(bool waits)> at_operation{};
+  /// Counted up again and again while this rank waits for others. May be null, and may differ between ranks.
+  std::shared_ptr<std::atomic<std::int64_t>> looks{};
 };
 
 /// All processes of an MPI job, with the contract of ProcessGroup: bit for bit what LocalSim computes. A rank sends and

@@ -2,6 +2,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <climits>
 #include <cstdio>
@@ -20,9 +21,11 @@ struct MpiJob {
   int rank = 0;
   int size = 1;
   std::size_t message_bytes = INT_MAX;
+  std::atomic<std::int64_t>* looks = nullptr;
 };
 
 struct MpiExchange {
+  const MpiJob* job = nullptr;
   std::vector<MPI_Request> requests;
   std::vector<MPI_Status> statuses;
 };
@@ -100,11 +103,12 @@ MpiAnswer open(MpiJob& job) {
   return result;
 }
 
-MpiAnswer start(std::size_t message_bytes, MpiJob** job, int* rank, int* size) {
+MpiAnswer start(std::size_t message_bytes, std::atomic<std::int64_t>* looks, MpiJob** job, int* rank, int* size) {
   return guarded("MPI_Init_thread", [&] {
     if (message_bytes < 1 || message_bytes > INT_MAX) return answer("start", "messages have 1 to 2^31 - 1 bytes");
     auto made = std::make_unique<MpiJob>();
     made->message_bytes = message_bytes;
+    made->looks = looks;
     const MpiAnswer result = open(*made);
     if (failed(result)) return result;
     *rank = made->rank;
@@ -119,6 +123,7 @@ constexpr int kTag = 0;   // one is enough: messages between two ranks do not ov
 MpiAnswer begin_exchange(MpiJob* job, const MpiSend* send, const MpiReceive* receive, MpiExchange** exchange) {
   return guarded("MPI_Isend", [&]() -> MpiAnswer {
     auto made = std::make_unique<MpiExchange>();
+    made->job = job;
     // MPI writes the requests where they stand, so nothing may move or free them while messages are under way.
     std::size_t messages = 0;
     const auto count = [&](std::size_t bytes) { return (bytes + job->message_bytes - 1) / job->message_bytes; };
@@ -143,10 +148,33 @@ MpiAnswer begin_exchange(MpiJob* job, const MpiSend* send, const MpiReceive* rec
   });
 }
 
+/// Calls test(done) until it is done or fails. `idly`: for peers that may be late; MPI's own waiting would keep a core
+/// busy, which another thread of this rank, or another rank, computes on.
+template <class Test>
+int wait_until_done(const MpiJob& job, bool idly, Test&& test) {
+  constexpr std::chrono::microseconds kBusy{50}, kPause{20};
+  const auto begun = std::chrono::steady_clock::now();
+  for (int done = 0;;) {
+    const int code = test(&done);
+    if (code != MPI_SUCCESS || done != 0) return code;
+    if (job.looks != nullptr) ++*job.looks;
+    if (!idly || std::chrono::steady_clock::now() - begun < kBusy)
+      std::this_thread::yield();
+    else
+      std::this_thread::sleep_for(kPause);
+  }
+}
+
+int wait(const MpiJob& job, MPI_Request& request, bool idly) {
+  return wait_until_done(job, idly, [&](int* done) { return MPI_Test(&request, done, MPI_STATUS_IGNORE); });
+}
+
 MpiAnswer wait(MpiExchange* exchange) {
   const std::unique_ptr<MpiExchange> owner(exchange);
   const int messages = static_cast<int>(exchange->requests.size());
-  int code = MPI_Waitall(messages, exchange->requests.data(), exchange->statuses.data());
+  int code = wait_until_done(*exchange->job, false, [&](int* done) {
+    return MPI_Testall(messages, exchange->requests.data(), done, exchange->statuses.data());
+  });
   if (code == MPI_ERR_IN_STATUS) {
     const auto broke = [](const MPI_Status& status) {
       return status.MPI_ERROR != MPI_SUCCESS && status.MPI_ERROR != MPI_ERR_PENDING;
@@ -154,35 +182,23 @@ MpiAnswer wait(MpiExchange* exchange) {
     const auto first = std::find_if(exchange->statuses.begin(), exchange->statuses.end(), broke);
     if (first != exchange->statuses.end()) code = first->MPI_ERROR;
   }
-  return answer("MPI_Waitall", code);
-}
-
-/// For peers that may be late: MPI's own waiting would keep a core busy, which another thread of this rank, or another
-/// rank, computes on.
-int wait_idly(MPI_Request& request) {
-  constexpr std::chrono::microseconds kBusy{50}, kPause{20};
-  const auto begun = std::chrono::steady_clock::now();
-  for (int done = 0;;) {
-    const int code = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-    if (code != MPI_SUCCESS || done != 0) return code;
-    if (std::chrono::steady_clock::now() - begun < kBusy)
-      std::this_thread::yield();
-    else
-      std::this_thread::sleep_for(kPause);
-  }
+  return answer("MPI_Testall", code);
 }
 
 MpiAnswer all_gather(MpiJob* job, const void* send, std::size_t bytes, void* receive) {
-  if (bytes > INT_MAX) return answer("MPI_Allgather", "it takes at most 2^31 - 1 bytes");
+  if (bytes > INT_MAX) return answer("MPI_Iallgather", "it takes at most 2^31 - 1 bytes");
   const int count = static_cast<int>(bytes);
   MPI_Request request = MPI_REQUEST_NULL;
   const int code = MPI_Iallgather(send, count, MPI_BYTE, receive, count, MPI_BYTE, job->ranks, &request);
-  return answer("MPI_Allgather", code == MPI_SUCCESS ? wait_idly(request) : code);
+  return answer("MPI_Iallgather", code == MPI_SUCCESS ? wait(*job, request, true) : code);
 }
 
 MpiAnswer broadcast(MpiJob* job, void* data, std::size_t bytes, int root) {
-  return in_messages(*job, "MPI_Bcast", bytes, [&](std::size_t offset, int count) {
-    return MPI_Bcast(static_cast<std::byte*>(data) + offset, count, MPI_BYTE, root, job->ranks);
+  return in_messages(*job, "MPI_Ibcast", bytes, [&](std::size_t offset, int count) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code =
+        MPI_Ibcast(static_cast<std::byte*>(data) + offset, count, MPI_BYTE, root, job->ranks, &request);
+    return code == MPI_SUCCESS ? wait(*job, request, false) : code;
   });
 }
 

@@ -1,6 +1,7 @@
 // What libsinter_mpi.so offers: the few operations of MPI that MpiGroup needs, without a type of MPI's.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -10,7 +11,7 @@ namespace sinter::train {
 struct MpiJob;
 struct MpiExchange;
 
-/// "" when all is well, else what failed, in MPI's words: "MPI_Waitall: MPI_ERR_TRUNCATE: message truncated".
+/// "" when all is well, else what failed, in MPI's words: "MPI_Testall: MPI_ERR_TRUNCATE: message truncated".
 struct [[nodiscard]] MpiAnswer {
   char why[512];
 };
@@ -34,8 +35,9 @@ struct MpiTable {
   const char* (*library)();   ///< "Open MPI v4.1.4"; before start() too
 
   /// Starts MPI, once in a process, with threads that call it in turn. Errors of MPI become answers from here on. More
-  /// than `message_bytes` (at least 1, at most 2^31 - 1, the same on all ranks) go over in several messages.
-  MpiAnswer (*start)(std::size_t message_bytes, MpiJob** job, int* rank, int* size);
+  /// than `message_bytes` (at least 1, at most 2^31 - 1, the same on all ranks) go over in several messages. Whatever
+  /// waits for other ranks counts `looks` up, again and again, where that is not null.
+  MpiAnswer (*start)(std::size_t message_bytes, std::atomic<std::int64_t>* looks, MpiJob** job, int* rank, int* size);
 
   /// Bytes of every rank to every other: `send` and `receive` have an entry for each rank, which must be empty for this
   /// one's own. Nothing waits here. Until wait() has answered, what is sent must stay and what is received must not be
@@ -53,6 +55,6 @@ struct MpiTable {
   void (*abort)(MpiJob* job, int code);
 };
 
-inline constexpr std::uint32_t kMpiAbi = 1;
+inline constexpr std::uint32_t kMpiAbi = 2;
 
 }  // namespace sinter::train
