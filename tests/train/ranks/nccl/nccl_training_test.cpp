@@ -1,11 +1,15 @@
 // Ranks with an emulated device each, connected by the pretended NCCL, train what one process trains.
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <latch>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/runtime/runtime.h"
+#include "tests/core/expect_error.h"
 #include "tests/train/ranks/nccl/pretended_library.h"
 #include "tests/train/ranks/nccl_cases.h"
 #include "tests/train/ranks/rank_training.h"
@@ -140,6 +144,34 @@ TEST_F(NcclTraining, CapturedGradientsTravelBesideBackward) {
     EXPECT_GT(between[0], 20);
     EXPECT_EQ(between[1], 0);
   });
+}
+
+// The watch over operations holds for those of replayed steps, of which the host calls none.
+TEST_F(NcclTraining, AReplayedStepThatDoesNotEndIsAborted) {
+  const nccl::Functions& functions = *testing::pretended_library().functions;
+  const nccl::UniqueId id = make_unique_id(functions);
+  std::latch both_have_replayed(2), one_has_seen_it(1);
+  std::vector<std::jthread> threads;
+  for (int rank = 0; rank < 2; ++rank)
+    threads.emplace_back([&, rank] {
+      const std::chrono::seconds timeout(rank == 0 ? 5 : 600);   // more than a step takes on a busy machine
+      NcclGroup group(functions, id, rank, 2, Device::simt(rank), {.timeout = timeout});
+      testing::RankTraining training(group, {});
+      std::mt19937 random(5);
+      const std::vector<data::CollatedBatch> batches = testing::batches_of_ranks(random, 2);
+      for (std::uint32_t step = 0; step < 4; ++step) training.run(batches, step, true);
+      group.barrier();
+      EXPECT_TRUE(training.runner.histogram().front().captured);
+      both_have_replayed.arrive_and_wait();
+      if (rank == 1) return one_has_seen_it.wait(), group.abandon();
+      const auto run_alone = [&] {
+        training.run(batches, 4, true);
+        group.barrier();
+      };
+      sinter::testing::expect_error(run_alone, ErrorCode::io,
+                                    "what a captured step holds did not end on rank 0 within 5 s: another rank hangs");
+      one_has_seen_it.count_down();
+    });
 }
 
 TEST_F(NcclTraining, FourRanksAgree) {
