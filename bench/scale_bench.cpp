@@ -244,7 +244,9 @@ int run(int argc, char** argv) {
   const bool starts = environment.launcher.empty() && o.nproc > 0;
   check_ranks(o, starts ? static_cast<int>(o.nproc) : environment.world_size);
   if (!o.json.empty() && environment.rank == 0) bench::check_can_be_written(o.json);
-  if (starts) return train::start_ranks(static_cast<int>(o.nproc), train::without_option(argc, argv, "--nproc"));
+  if (starts)
+    return train::start_ranks(static_cast<int>(o.nproc), train::without_option(argc, argv, "--nproc"),
+                              Device::parse(o.device));
   Runtime& runtime = Runtime::instance();
   runtime.set_num_threads(o.num_threads > 0 ? static_cast<int>(o.num_threads) : train::threads_of_rank(environment));
   const Device chosen = Device::parse(o.device);

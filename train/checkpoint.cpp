@@ -18,27 +18,6 @@ namespace {
 constexpr std::int64_t kFormatVersion = 4;
 constexpr JsonStyle kSorted{.sort_keys = true};
 
-/// SHA-256 of all columns but texts, in hexadecimal.
-std::string fingerprint(const data::Dataset& dataset) {
-  Sha256 hash;
-  const auto add = [&](const auto& values) {
-    const std::uint64_t count = values.size();
-    hash.update(&count, sizeof(count));
-    hash.update(values.data(), count * sizeof(values[0]));
-  };
-  for (const std::string& name : dataset.column_names()) {
-    const data::Column& column = dataset.column(name);
-    if (column.is_text()) continue;
-    add(name);
-    if (column.is_integer()) add(column.integers());
-    if (column.is_real()) add(column.reals());
-    if (!column.is_list()) continue;
-    add(column.lists().offsets);
-    add(column.lists().values);
-  }
-  return hash.hex_digest();
-}
-
 /// Arguments that only say where files go, what is shown and what is done around the training.
 constexpr std::string_view kCosmetic[] = {"output_dir",
                                           "overwrite_output_dir",
@@ -158,6 +137,26 @@ void write_small_files(const nn::Module& model, const data::BertTokenizer* token
 }
 
 }  // namespace
+
+std::string fingerprint(const data::Dataset& dataset) {
+  Sha256 hash;
+  const auto add = [&](const auto& values) {
+    const std::uint64_t count = values.size();
+    hash.update(&count, sizeof(count));
+    hash.update(values.data(), count * sizeof(values[0]));
+  };
+  for (const std::string& name : dataset.column_names()) {
+    const data::Column& column = dataset.column(name);
+    if (column.is_text()) continue;
+    add(name);
+    if (column.is_integer()) add(column.integers());
+    if (column.is_real()) add(column.reals());
+    if (!column.is_list()) continue;
+    add(column.lists().offsets);
+    add(column.lists().values);
+  }
+  return hash.hex_digest();
+}
 
 Json run_facts(const RunParts& run) {
   const TrainingArguments& args = run.args;

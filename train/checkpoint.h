@@ -32,6 +32,9 @@ struct RunParts {
   const TunedGemm* gemm = nullptr;           ///< null: products are not tuned
 };
 
+/// SHA-256 of all columns but texts, in hexadecimal.
+std::string fingerprint(const data::Dataset& dataset);
+
 /// What must be equal for a run to go on in the order in which it began, by name: seeds, sampling, the data.
 Json run_facts(const RunParts& run);
 

@@ -132,6 +132,7 @@ PredictionOutput Trainer::predict(const data::Dataset& dataset, const std::strin
 PredictionOutput Trainer::run_prediction(const data::Dataset& dataset, const std::string& prefix, bool loss_only,
                                          bool with_events) {
   if (dataset.size() == 0) fail(ErrorCode::usage, "an evaluation needs a data set with at least one sample");
+  check_same_dataset(dataset);
   const Clock::time_point start = Clock::now();
   const NoGradGuard guard;
   const EvalMode mode(*parts_.model);

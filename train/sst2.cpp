@@ -143,7 +143,7 @@ std::string described_device(const train::TrainingArguments& args) {
   return text;
 }
 
-void describe(const train::CommandLine& c, const Job& job,
+void describe(const train::CommandLine& c, const Job& job, int ranks,
               const std::vector<std::pair<const char*, std::optional<data::Dataset>>>& sets) {
   std::string samples;
   for (const auto& [name, set] : sets)
@@ -153,6 +153,9 @@ void describe(const train::CommandLine& c, const Job& job,
               number(job.model->config.num_hidden_layers), number(job.model->config.hidden_size),
               number(job.model->num_parameters()));
   std::printf("device: %s\n", described_device(c.args).c_str());
+  if (ranks > 1)
+    std::printf("ranks: %d, each with such a device; %lld samples in an update\n", ranks,
+                number(ranks * c.args.per_device_train_batch_size * c.args.gradient_accumulation_steps));
   std::fflush(stdout);
 }
 
@@ -247,7 +250,7 @@ int fine_tune(train::CommandLine c, const train::World& world) {
   if (args.do_eval || (args.do_train && args.eval_strategy != "no"))
     eval_set = job.tokenize(split(c, splits, "validation", "dev.tsv"), c.max_eval_samples);
   if (args.do_predict) test_set = job.tokenize(split(c, splits, "test", "test.tsv"), c.max_predict_samples);
-  describe(c, job, {{"training", train_set}, {"evaluation", eval_set}, {"prediction", test_set}});
+  describe(c, job, world.size(), {{"training", train_set}, {"evaluation", eval_set}, {"prediction", test_set}});
   if (!args.do_train) {  // the cadences are those of a training
     c.args.eval_strategy = c.args.save_strategy = "no";
     c.args.save_total_limit.reset();
@@ -328,8 +331,11 @@ void silence() {
 /// Runs the ranks of --nproc, and gives their exit code; nothing where there are none to start.
 std::optional<int> start_ranks(const train::CommandLine& c, const train::LaunchEnvironment& environment, int argc,
                                char** argv) {
-  if (environment.launcher.empty() && c.nproc > 1)
-    return train::start_ranks(static_cast<int>(c.nproc), train::without_option(argc, argv, "--nproc"));
+  if (environment.launcher.empty() && c.nproc > 1) {
+    const Device device = Device::parse(c.args.resolved().device);
+    Runtime::instance().backend(device);   // what is wrong with it is said once, and not by every rank
+    return train::start_ranks(static_cast<int>(c.nproc), train::without_option(argc, argv, "--nproc"), device);
+  }
   if (c.nproc > 0 && c.nproc != environment.world_size)
     fail(ErrorCode::usage, "nproc is ", c.nproc, ", but ", environment.launcher, " has started ",
          environment.world_size, " ranks; leave --nproc out");

@@ -168,6 +168,7 @@ class Trainer {
       const std::optional<std::string>& resume_from_checkpoint) const;
   void check_same_step() const;
   void check_same_facts(Run& run) const;
+  void check_same_dataset(const data::Dataset& dataset) const;
   void join_ranks(Run& run);
   /// What a rank said, the first of those that said something; "" where none did.
   std::string first_of_ranks(const std::string& said) const;

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/runtime/runtime.h"
 #include "train/stop_signal.h"
 #include "train/training_run.h"
 
@@ -69,6 +70,9 @@ void Trainer::check_same_facts(Run& run) const {
   const Json arguments = parts_.args.to_json();
   for (const auto& [name, value] : arguments.items())
     if (facts.find(name) == nullptr && std::ranges::find(kOwn, name) == std::end(kOwn)) facts.set(name, value);
+  // Each rank computes the norm of the gradients and the update, to whose bits the order of sums belongs.
+  if (Device::parse(parts_.args.device).is_cpu())
+    facts.set("cpu_isa", std::string(Runtime::instance().backend(Device::cpu()).description));
   const Json of_rank_zero = Json::parse(broadcast(ranks(), facts.dump()), "rank 0");
   std::string difference;
   for (const auto& [name, value] : facts.items()) {
@@ -78,6 +82,17 @@ void Trainer::check_same_facts(Run& run) const {
       difference = "rank " + std::to_string(ranks().rank()) + " has " + name + " " + value.dump() +
                    ", and rank 0 has " + other + "; all ranks need the same arguments and train_dataset";
   }
+  if (const std::string found = first_of_ranks(difference); !found.empty()) fail(ErrorCode::usage, found);
+}
+
+/// Ranks share a data set's batches out, which would be those of another one.
+void Trainer::check_same_dataset(const data::Dataset& dataset) const {
+  if (ranks().size() == 1) return;
+  const std::string mine = fingerprint(dataset), of_rank_zero = broadcast(ranks(), mine);
+  std::string difference;
+  if (mine != of_rank_zero)
+    difference = "rank " + std::to_string(ranks().rank()) + " evaluates or predicts other samples than rank 0 (" +
+                 "SHA-256 " + mine + " and " + of_rank_zero + "); all ranks need the same data set";
   if (const std::string found = first_of_ranks(difference); !found.empty()) fail(ErrorCode::usage, found);
 }
 

@@ -20,7 +20,9 @@ struct RankFailure {
   int rank = 0;
   std::int64_t pid = 0;
   std::string host;
-  std::int64_t step = -1;   ///< the last that it told; -1: none
+  /// The last that it told; where it was lost, that of the rank that lost it, if that is later. -1: none. Ranks are in
+  /// the same step, but for one.
+  std::int64_t step = -1;
   bool was_lost = false;    ///< it said nothing more; else reason is its own word
   std::string reason;       ///< cut off behind 2000 bytes
 

@@ -278,7 +278,8 @@ void RendezvousHub::collect_flags() {
 
 void RendezvousHub::lose(int r, const std::string& reason) {
   const Rank& rank = *ranks_[static_cast<std::size_t>(r)];
-  say_last(failure_frame({r, rank.hello.pid, rank.hello.host, rank.step, true, reason}));
+  const std::int64_t step = std::max(rank.step, mailbox_.step());   // what it told may be older than ours
+  say_last(failure_frame({r, rank.hello.pid, rank.hello.host, step, true, reason}));
 }
 
 void RendezvousHub::to_all(const Frame& frame) {

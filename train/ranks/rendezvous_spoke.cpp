@@ -129,7 +129,8 @@ void RendezvousSpoke::handle(const Frame& frame) {
 
 void RendezvousSpoke::lose_rank_0(const std::string& reason) {
   if (std::exchange(has_last_word_, true)) return;
-  const RankFailure failure{0, rank_0_.pid, rank_0_.host, step_of_rank_0_, true, reason};
+  const std::int64_t step = std::max(step_of_rank_0_, mailbox_.step());   // what it told may be older than ours
+  const RankFailure failure{0, rank_0_.pid, rank_0_.host, step, true, reason};
   // Should it wake up again, it finds this.
   connection_.send(FrameWriter(FrameKind::fail).number(mailbox_.step()).text(failure.sentence()).take());
   mailbox_.deliver(failure_frame(failure));

@@ -72,10 +72,12 @@ void check_nccl(const LaunchEnvironment& environment, const NcclLibrary& nccl) {
 const MpiTable& mpi_of(const LaunchEnvironment& environment) {
   if (environment.launcher == "torchrun")
     fail(ErrorCode::usage, started(environment), ", but ranks on the CPU exchange gradients through MPI; start them ",
-         "with mpirun -np ", environment.world_size, ", or with --nproc ", environment.world_size);
+         "with mpirun -np ", environment.world_size, ", or with --nproc ", environment.world_size,
+         ", and without RANK and WORLD_SIZE in the environment");
   static const MpiLibrary mpi = load_mpi();
   if (mpi.table == nullptr)
-    fail(ErrorCode::not_found, started(environment), ", but MPI cannot be used: ", mpi.why_unusable);
+    fail(ErrorCode::not_found, started(environment), ", but MPI cannot be used: ", mpi.why_unusable,
+         "; build the target sinter_mpi, for which Debian has libopenmpi-dev, and install openmpi-bin to run it");
   return *mpi.table;
 }
 
@@ -244,7 +246,9 @@ void hand_on(int number) {
 
 }  // namespace
 
-int start_ranks(int ranks, const std::vector<std::string>& arguments) {
+int start_ranks(int ranks, const std::vector<std::string>& arguments, Device device) {
+  const LaunchEnvironment to_be{.world_size = ranks, .launcher = "nproc"};   // for what each of them would say
+  device.type() == DeviceType::cuda ? check_nccl(to_be, load_nccl()) : static_cast<void>(mpi_of(to_be));
   // Ranks are not bound to a core each: they share the machine's threads (threads_of_rank).
   std::vector<std::string> words = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none", "--oversubscribe"};
   if (geteuid() == 0) words.insert(words.end(), {"--allow-run-as-root"});   // who starts as root has asked for it
@@ -255,7 +259,7 @@ int start_ranks(int ranks, const std::vector<std::string>& arguments) {
     sinter::fail(ErrorCode::io, "nproc is ", ranks, ", and no process can be made: ", std::strerror(errno));
   if (child == 0) become_mpirun(words, std::filesystem::path(arguments.front()).filename().string());
   g_mpirun = child;
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) std::signal(number, hand_on);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) std::signal(number, hand_on);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }

@@ -71,6 +71,7 @@ int threads_of_rank(const LaunchEnvironment& environment);
 
 /// Starts mpirun with `ranks` ranks of `arguments` (those of main(), without --nproc), waits for it and gives its exit
 /// code; 2 after one sentence where there is no mpirun. A signal to this process stops the ranks at their next step.
-int start_ranks(int ranks, const std::vector<std::string>& arguments);
+/// Error(not_found) where ranks on `device` cannot be connected.
+int start_ranks(int ranks, const std::vector<std::string>& arguments, Device device);
 
 }  // namespace sinter::train

@@ -119,15 +119,17 @@ says signalled.log "stopped by Terminated at step "
 ls -d signalled/checkpoint-* >/dev/null || fails "signalled: there is no checkpoint"
 
 # Ctrl-C to --nproc, whose mpirun would kill the ranks within two seconds.
-"$sst2" "${long[@]}" --nproc 2 --output_dir interrupted >interrupted.log 2>&1 &
-waiting=$!
-for _ in $(seq 100); do grep -qs "^{'loss'" interrupted.log && break; sleep 0.1; done
-# A process in the background ignores SIGINT; SIGHUP takes the same way.
-kill -HUP $waiting
-wait $waiting
-code=$?
-[ $code -eq 129 ] || fails "interrupted: exit code $code"
-ls -d interrupted/checkpoint-* >/dev/null || fails "interrupted: there is no checkpoint"
+for signal in HUP USR1; do   # a process in the background ignores SIGINT; these take the same way
+  "$sst2" "${long[@]}" --nproc 2 --output_dir by-$signal >by-$signal.log 2>&1 &
+  waiting=$!
+  for _ in $(seq 100); do grep -qs "^{'loss'" by-$signal.log && break; sleep 0.1; done
+  kill -$signal $waiting
+  wait $waiting
+  code=$?
+  [ $code -eq $((128 + $(kill -l $signal))) ] || fails "by-$signal: exit code $code"
+  ls -d by-$signal/checkpoint-* >/dev/null || fails "by-$signal: there is no checkpoint"
+  grep -q "^ranks: 2, " by-$signal.log || fails "by-$signal: nothing says how many ranks train"
+done
 
 # A rank whose memory ends says so, and the others end with it.
 "${mpi[@]}" -np 3 bash -c '[ $OMPI_COMM_WORLD_RANK = 1 ] && ulimit -v $((1024 * 1024)); exec "$@"' - \
@@ -185,6 +187,11 @@ refused "torchrun started 2 ranks, but ranks on the CPU exchange gradients throu
   env RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 bash -c 'WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29533 RANK=1 LOCAL_RANK=1 "$@" & WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29533 "$@"; code=$?; wait; exit $code' - "$sst2" "${small[@]}" --output_dir torch
 refused "WORLD_SIZE" env RANK=0 "$sst2" "${small[@]}" --output_dir half
 refused "nproc is 3, but mpirun has started 2 ranks" "${mpi[@]}" -np 2 "$sst2" "${small[@]}" --nproc 3 --output_dir three
+one=(--output_dir isa "${small[@]}")   # ranks that compute with other instructions would no longer hold one model
+if grep -q avx512vl /proc/cpuinfo; then
+  refused 'rank 1 has cpu_isa "avx2", and rank 0 has "avx512"' \
+    "${mpi[@]}" -np 1 "$sst2" "${one[@]}" : -np 1 "$sst2" "${one[@]}" --cpu_isa avx2
+fi
 refused "nproc is -1" "$sst2" "${small[@]}" --nproc -1 --output_dir negative
 
 # Folders that are not one folder: of rank 1 without the checkpoint, and with another one under its name.

@@ -406,6 +406,15 @@ TEST_F(Ranks, NeedTheSameSeedsSizesAndData) {
         });
       },
       "rank 1 has train_data_sha256");
+  testing::expect_usage_error(
+      [&] {
+        LocalSim::run(2, [&](ProcessGroup& group) {
+          Trainer::Parts all = parts(model(), arguments_of("evaluation"));
+          all.process_group = std::shared_ptr<ProcessGroup>(&group, [](ProcessGroup*) {});
+          (void)Trainer(std::move(all)).evaluate(group.rank() == 1 ? other : dataset(90));
+        });
+      },
+      "rank 1 evaluates or predicts other samples than rank 0 (SHA-256 ");
 }
 
 // The one that rank 0 finds, wherever another would look.
