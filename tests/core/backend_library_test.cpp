@@ -6,6 +6,7 @@
 
 #include "core/runtime/runtime.h"
 #include "tests/core/expect_error.h"
+#include "tests/core/io/scratch_folder.h"
 
 namespace sinter {
 namespace {
@@ -32,14 +33,12 @@ TEST(BackendLibrary, SaysWhyItCannotBeUsed) {
 }
 
 TEST(BackendLibrary, GivesTheSystemsWordsForABrokenFile) {
-  const fs::path folder = fs::path(::testing::TempDir()) / "broken_backend";
-  fs::create_directories(folder);
+  const testing::ScratchFolder folder;
   std::ofstream(folder / "libbroken.so") << "no library";
-  const BackendLibrary library = load_backend("libbroken.so", {folder});
+  const BackendLibrary library = load_backend("libbroken.so", {folder.path()});
   EXPECT_EQ(library.module, nullptr);
   EXPECT_NE(library.why_unusable.find("its library cannot be loaded ("), std::string::npos) << library.why_unusable;
   EXPECT_NE(library.why_unusable.find("libbroken.so"), std::string::npos) << library.why_unusable;
-  fs::remove_all(folder);
 }
 
 TEST(BackendLibrary, IsLookedForBesideTheProgram) {

@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 
 #include "core/error.h"
+#include "tests/core/io/scratch_folder.h"
 #include "tests/train/bad_settings.h"
 
 namespace sinter::train {
@@ -29,12 +29,11 @@ std::string refusal(const std::vector<std::string>& words) {
 
 class ConfigFile {
  public:
-  explicit ConfigFile(const std::string& text) { std::ofstream(path_) << text; }
-  ~ConfigFile() { std::filesystem::remove(path_); }
-  const std::string& path() const { return path_; }
+  explicit ConfigFile(const std::string& text) { std::ofstream(path()) << text; }
+  std::string path() const { return folder_ / "config.json"; }
 
  private:
-  std::string path_ = ::testing::TempDir() + "sinter_command_line.json";
+  sinter::testing::ScratchFolder folder_;
 };
 
 TEST(CommandLine, DefaultsFollowTheJob) {

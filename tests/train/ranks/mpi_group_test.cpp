@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "tests/core/expect_error.h"
+#include "tests/core/io/scratch_folder.h"
 #include "tests/train/ranks/group_checks.h"
 #include "tests/train/ranks/mpi_threads.h"
 
@@ -115,13 +116,11 @@ void expect_unusable(const fs::path& folder, const std::string& words) {
 }
 
 TEST(MpiLibrary, SaysWhyItCannotBeUsed) {
-  const fs::path folder = fs::path(::testing::TempDir()) / "mpi_libraries";
-  fs::create_directories(folder);
-  fs::remove(folder / "libsinter_mpi.so");
+  const sinter::testing::ScratchFolder scratch;
+  const fs::path& folder = scratch.path();
   expect_unusable(folder, "it was not built: there is no libsinter_mpi.so in " + folder.string());
   std::ofstream(folder / "libsinter_mpi.so") << "no library";
   expect_unusable(folder, "its library cannot be loaded (");
-  fs::remove_all(folder);
   const fs::path libraries = SINTER_TEST_MPI_LIBRARIES;
   expect_unusable(libraries / "other_version", "libsinter_mpi.so belongs to another version of sinter (its interface "
                                                "has number 999, this program's " + std::to_string(kMpiAbi) + ")");

@@ -130,6 +130,7 @@ TEST_P(RendezvousVictim, FailedSaysWhy) {
   EXPECT_EQ(printed, says + "\n");
 }
 
+// It has told no step yet: it counts as being in that of the others.
 TEST_P(RendezvousVictim, AnEndWithoutGoodbyeIsALoss) {
   Accident accident{.victim = GetParam()};
   std::jthread victim([&] {
@@ -138,7 +139,7 @@ TEST_P(RendezvousVictim, AnEndWithoutGoodbyeIsALoss) {
     while (accident.passed < 2) std::this_thread::sleep_for(milliseconds(1));
   });
   const std::string says =
-      sentence(accident.victim, getpid(), std::string("was lost before its first step: ") + kClosed);
+      sentence(accident.victim, getpid(), std::string("was lost in step 3: ") + kClosed);
   EXPECT_EQ(accident.errors([] {}), (std::vector<std::string>{says, says}));
   victim.join();
 }
