@@ -248,7 +248,10 @@ void hand_on(int number) {
 
 int start_ranks(int ranks, const std::vector<std::string>& arguments, Device device) {
   const LaunchEnvironment to_be{.world_size = ranks, .launcher = "nproc"};   // for what each of them would say
-  device.type() == DeviceType::cuda ? check_nccl(to_be, load_nccl()) : static_cast<void>(mpi_of(to_be));
+  if (device.type() == DeviceType::cuda)
+    check_nccl(to_be, load_nccl());
+  else
+    mpi_of(to_be);
   // Ranks are not bound to a core each: they share the machine's threads (threads_of_rank).
   std::vector<std::string> words = {"mpirun", "-np", std::to_string(ranks), "--bind-to", "none", "--oversubscribe"};
   if (geteuid() == 0) words.insert(words.end(), {"--allow-run-as-root"});   // who starts as root has asked for it

@@ -191,6 +191,8 @@ one=(--output_dir isa "${small[@]}")   # ranks that compute with other instructi
 if grep -q avx512vl /proc/cpuinfo; then
   refused 'rank 1 has cpu_isa "avx2", and rank 0 has "avx512"' \
     "${mpi[@]}" -np 1 "$sst2" "${one[@]}" : -np 1 "$sst2" "${one[@]}" --cpu_isa avx2
+else
+  echo "this processor has one instruction set only: ranks that differ in it are not tried"
 fi
 refused "nproc is -1" "$sst2" "${small[@]}" --nproc -1 --output_dir negative
 
