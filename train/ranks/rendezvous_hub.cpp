@@ -38,14 +38,14 @@ RendezvousHub::RendezvousHub(const RendezvousOptions& options, RendezvousMailbox
 void RendezvousHub::run() {
   for (;;) {
     wait_for_events();
-    const auto elapsed = clock_.tick();
+    count_time(clock_.tick());
     mailbox_.clear_wake();
     accept_newcomers();
     hear_newcomers();
-    hear_ranks(elapsed);
+    hear_ranks();
     for (const Frame& frame : mailbox_.take_posted()) handle(0, frame);
     start_when_complete();
-    miss_ranks(elapsed);
+    miss_ranks();
     if (clock_.beats()) {
       const Frame beat = heartbeat_frame(mailbox_.step(), mailbox_.progress());
       for (const auto& rank : ranks_)
@@ -172,12 +172,22 @@ std::string RendezvousHub::who_is_missing() const {
   return sentence;
 }
 
-void RendezvousHub::hear_ranks(std::chrono::nanoseconds elapsed) {
+/// Before anything is heard, so that what is heard now is new.
+void RendezvousHub::count_time(std::chrono::nanoseconds elapsed) {
+  for (const auto& rank : ranks_) {
+    if (!rank) continue;
+    rank->silence += elapsed;
+    if (!has_started_) continue;
+    rank->stays += elapsed;
+    rank->still += elapsed;
+  }
+}
+
+void RendezvousHub::hear_ranks() {
   for (int r = 1; r < options_.world_size; ++r) {
     if (!ranks_[static_cast<std::size_t>(r)]) continue;
     Rank& rank = *ranks_[static_cast<std::size_t>(r)];
     if (!rank.connection.is_open()) continue;
-    rank.silence += elapsed;
     rank.connection.flush();
     try {
       hear(r);
@@ -239,14 +249,10 @@ void RendezvousHub::note_progress(int r, const OperationProgress& progress) {
 
 /// Where a rank waits in an operation for too long, the first of those is lost that have not left it and do nothing for
 /// as long: they have not come there, or came and do not look whether it goes on.
-void RendezvousHub::miss_ranks(std::chrono::nanoseconds elapsed) {
+void RendezvousHub::miss_ranks() {
   if (!has_started_ || last_word_) return;
   ranks_.front()->step = mailbox_.step();
   note_progress(0, mailbox_.progress());
-  for (const auto& rank : ranks_) {
-    rank->stays += elapsed;
-    rank->still += elapsed;
-  }
   const auto first = [&](auto&& is_one) {
     const auto found = std::find_if(ranks_.begin(), ranks_.end(), [&](const auto& rank) { return is_one(*rank); });
     return found == ranks_.end() ? -1 : static_cast<int>(found - ranks_.begin());

@@ -58,11 +58,12 @@ class RendezvousHub {
   void refuse(Newcomer& newcomer, const Refusal& refusal);
   void start_when_complete();
 
-  void hear_ranks(std::chrono::nanoseconds elapsed);
+  void count_time(std::chrono::nanoseconds elapsed);
+  void hear_ranks();
   void hear(int rank);
   void handle(int rank, const Frame& frame);
   void note_progress(int rank, const OperationProgress& progress);
-  void miss_ranks(std::chrono::nanoseconds elapsed);
+  void miss_ranks();
   void collect_flags();
   void lose(int rank, const std::string& reason);
   void to_all(const Frame& frame);

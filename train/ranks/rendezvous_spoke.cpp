@@ -46,8 +46,13 @@ RendezvousSpoke::RendezvousSpoke(const RendezvousOptions& options, RendezvousMai
 }
 
 bool RendezvousSpoke::join(Time deadline, std::string& why) {
-  connection_ = Connection(connect_to(options_.host, options_.port, deadline, why));
-  if (!connection_.is_open()) return false;
+  std::string why_not_connected;
+  connection_ = Connection(connect_to(options_.host, options_.port, deadline, why_not_connected));
+  if (!connection_.is_open()) {
+    // When the time is over, what was found before says more.
+    if (why.empty() || std::chrono::steady_clock::now() < deadline) why = why_not_connected;
+    return false;
+  }
   connection_.send(Hello::of(options_).frame(FrameKind::hello));
   std::optional<Frame> answer;
   why = "whatever listens there gave no answer";

@@ -254,8 +254,9 @@ TEST(RendezvousFaults, StrangersAreToldOffAndTheGroupStartsWithoutThem) {
 }
 
 /// Three ranks, whose rendezvous all live. Each comes to operations with `come`, and where that says true it waits and
-/// looks from then on. What they throw in the end.
-std::vector<std::string> errors_of_absent_ranks(const std::function<bool(Rendezvous&, int rank)>& come) {
+/// looks from then on, until one is lost or `patience` is over. What they throw in the end.
+std::vector<std::string> errors_of_absent_ranks(milliseconds patience,
+                                                const std::function<bool(Rendezvous&, int rank)>& come) {
   const int port = free_port();
   std::vector<RendezvousOptions> ranks;
   for (int rank = 0; rank < 3; ++rank) {
@@ -268,7 +269,7 @@ std::vector<std::string> errors_of_absent_ranks(const std::function<bool(Rendezv
     rendezvous.at_operation(true);
     rendezvous.at_operation(false);
     const bool looks = come(rendezvous, rank);
-    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(3500);
+    const auto until = std::chrono::steady_clock::now() + patience;
     while (!rendezvous.failure() && std::chrono::steady_clock::now() < until) {
       if (looks) ++*rendezvous.looks();
       std::this_thread::sleep_for(milliseconds(5));
@@ -277,26 +278,33 @@ std::vector<std::string> errors_of_absent_ranks(const std::function<bool(Rendezv
   });
 }
 
-std::string lost_in_step_7(int rank, const std::string& what_it_does) {
-  return sentence(rank, getpid(), "was lost in step 7: rank " + std::to_string(rank == 0 ? 1 : 0) +
-                                      " has waited for it in an operation for 1.5 s, and it " + what_it_does);
+/// `rank` is lost to all, since one of the others has waited for it; which of them waited longest is chance.
+void expect_lost_in_step_7(int rank, const std::string& what_it_does,
+                           const std::function<bool(Rendezvous&, int rank)>& come) {
+  const std::vector<std::string> errors = errors_of_absent_ranks(std::chrono::minutes(1), come);
+  std::vector<std::string> possible;
+  for (int other = 0; other < 3; ++other)
+    if (other != rank)
+      possible.push_back(sentence(rank, getpid(), "was lost in step 7: rank " + std::to_string(other) +
+                                                      " has waited for it in an operation for 1.5 s, and it " +
+                                                      what_it_does));
+  EXPECT_TRUE(errors[0] == possible[0] || errors[0] == possible[1]) << errors[0];
+  EXPECT_EQ(errors, std::vector<std::string>(3, errors[0]));
 }
 
 TEST(RendezvousFaults, ARankThatDoesNotComeToAnOperationIsLost) {
-  for (const int absent : {0, 1}) {
-    const std::vector<std::string> errors = errors_of_absent_ranks([&](Rendezvous& rendezvous, int rank) {
+  for (const int absent : {0, 1})
+    expect_lost_in_step_7(absent, "does not come there", [&](Rendezvous& rendezvous, int rank) {
       if (rank != absent) rendezvous.at_operation(true);
       return rank != absent;
     });
-    for (const std::string& error : errors) EXPECT_EQ(error, lost_in_step_7(absent, "does not come there"));
-  }
 }
 
 // It came to the operation in which the others wait, or to one that they have left, and does not look.
 TEST(RendezvousFaults, ARankThatHangsInAnOperationIsLost) {
-  for (const int hanging : {0, 2}) {
-    for (const bool in_an_older_one : {false, true}) {
-      const std::vector<std::string> errors = errors_of_absent_ranks([&](Rendezvous& rendezvous, int rank) {
+  for (const int hanging : {0, 2})
+    for (const bool in_an_older_one : {false, true})
+      expect_lost_in_step_7(hanging, "hangs in one", [&](Rendezvous& rendezvous, int rank) {
         rendezvous.at_operation(true);
         if (in_an_older_one && rank != hanging) {
           rendezvous.at_operation(false);
@@ -304,38 +312,34 @@ TEST(RendezvousFaults, ARankThatHangsInAnOperationIsLost) {
         }
         return rank != hanging;
       });
-      for (const std::string& error : errors) EXPECT_EQ(error, lost_in_step_7(hanging, "hangs in one"));
-    }
-  }
 }
 
 // Nobody is missed where all wait, where nobody does, where one is ahead, and where ranks come to one operation after
 // the other.
 TEST(RendezvousFaults, RanksThatComeToOperationsAreNotLost) {
-  const std::vector<std::string> nothing(3);
-  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int) {
-              rendezvous.at_operation(true);
-              return true;
-            }),
-            nothing);
-  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous&, int) { return false; }), nothing);
-  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int rank) {
-              rendezvous.at_operation(true);
-              if (rank != 1) return true;
-              rendezvous.at_operation(false);   // and computes
-              return false;
-            }),
-            nothing);
-  EXPECT_EQ(errors_of_absent_ranks([](Rendezvous& rendezvous, int rank) {
-              for (int i = 0; i < 150; ++i) {
-                if (rank != 1) rendezvous.at_operation(true);
-                std::this_thread::sleep_for(milliseconds(20));   // rank 1 is late each time
-                if (rank == 1) rendezvous.at_operation(true);
-                rendezvous.at_operation(false);
-              }
-              return false;
-            }),
-            nothing);
+  const auto expect_none_is_lost = [](const std::function<bool(Rendezvous&, int rank)>& come) {
+    EXPECT_EQ(errors_of_absent_ranks(milliseconds(3500), come), std::vector<std::string>(3));
+  };
+  expect_none_is_lost([](Rendezvous& rendezvous, int) {
+    rendezvous.at_operation(true);
+    return true;
+  });
+  expect_none_is_lost([](Rendezvous&, int) { return false; });
+  expect_none_is_lost([](Rendezvous& rendezvous, int rank) {
+    rendezvous.at_operation(true);
+    if (rank != 1) return true;
+    rendezvous.at_operation(false);   // and computes
+    return false;
+  });
+  expect_none_is_lost([](Rendezvous& rendezvous, int rank) {
+    for (int i = 0; i < 150; ++i) {
+      if (rank != 1) rendezvous.at_operation(true);
+      std::this_thread::sleep_for(milliseconds(20));   // rank 1 is late each time
+      if (rank == 1) rendezvous.at_operation(true);
+      rendezvous.at_operation(false);
+    }
+    return false;
+  });
 }
 
 TEST(RendezvousFaults, ARankThatBreaksTheProtocolIsLost) {
@@ -375,7 +379,7 @@ TEST(RendezvousFaults, ARank0ThatIsNoneIsNotBelieved) {
   const int port = free_port();
   const Socket listener = listen_at("127.0.0.1", port);
   RendezvousOptions rank1 = options(1, 2, port);
-  rank1.start_timeout = milliseconds(400);
+  rank1.start_timeout = milliseconds(2000);
   std::atomic<bool> done = false;
   std::jthread server([&] {   // an HTTP server, say
     while (!done) {
@@ -389,7 +393,7 @@ TEST(RendezvousFaults, ARank0ThatIsNoneIsNotBelieved) {
   const std::string said = error_of([&] { Rendezvous rendezvous(rank1); });
   done = true;
   server.join();
-  EXPECT_NE(said.find("within 0.4 s: what listens there is no rank 0 of this program; see"), std::string::npos) << said;
+  EXPECT_NE(said.find("within 2 s: what listens there is no rank 0 of this program; see"), std::string::npos) << said;
 }
 
 /// While nobody listens at a port from which the system serves outgoing connections, a socket that connects to it can

@@ -142,9 +142,9 @@ TEST(Rendezvous, SignalsDoNotDisturbIt) {
 TEST(Rendezvous, AMissingRankIsNamedOnAllThatCame) {
   auto ranks = group(4);
   ranks.resize(2);
-  ranks[0].start_timeout = milliseconds(1000);
+  ranks[0].start_timeout = milliseconds(3000);
   const std::string says = "ranks 2, 3 of 4 did not come to 127.0.0.1:" + std::to_string(ranks[0].port) +
-                           " within 1 s; see what they printed, and whether they can reach this port";
+                           " within 3 s; see what they printed, and whether they can reach this port";
   EXPECT_EQ(run_ranks(ranks, [](Rendezvous&, int) { ADD_FAILURE() << "started"; }),
             (std::vector<std::string>{says, says}));
 }
@@ -182,7 +182,7 @@ TEST(Rendezvous, TwoProcessesOfOneRankEndAll) {
 TEST(Rendezvous, ADuplicateOfARankThatRunsIsKeptOut) {
   const auto ranks = group(2);
   auto late = ranks[1];
-  late.start_timeout = milliseconds(300);
+  late.start_timeout = milliseconds(2000);
   const auto errors = run_ranks(ranks, [&](Rendezvous& rendezvous, int rank) {
     if (rank == 0) {
       const std::string said = error_of([&] { Rendezvous duplicate(late); });
@@ -206,9 +206,9 @@ TEST(Rendezvous, AnotherWorldSizeEndsAll) {
 
 TEST(Rendezvous, ARankOfAnotherJobIsKeptOut) {
   auto ranks = group(2);
-  ranks[0].start_timeout = milliseconds(1000);
+  ranks[0].start_timeout = milliseconds(3000);
   ranks[1].job_id = "another";
-  ranks[1].start_timeout = milliseconds(500);
+  ranks[1].start_timeout = milliseconds(2000);
   const std::string says = "belongs to the job \"another\", but rank 0 at this port to \"test\"; give the jobs";
   const auto errors = run_ranks(ranks, [](Rendezvous&, int) { ADD_FAILURE() << "started"; });
   EXPECT_EQ(errors[0].find("rank 1 of 2 did not come to"), 0u) << errors[0];

@@ -285,7 +285,7 @@ TEST_F(NcclTest, ACapturedStepThatDoesNotEndIsAborted) {
   for (const int present : {0, 1}) {
     const nccl::UniqueId id = make_unique_id(functions());
     Told told;
-    std::latch both_have_replayed(2), one_has_seen_it(1);
+    std::latch both_have_captured(2), both_have_replayed(2), one_has_seen_it(1);
     std::vector<std::jthread> threads;
     for (int r = 0; r < 2; ++r)
       threads.emplace_back([&, r] {
@@ -294,6 +294,7 @@ TEST_F(NcclTest, ACapturedStepThatDoesNotEndIsAborted) {
         StepArena arena(group.device());
         const auto step = [&] { group.all_reduce(x); };
         const StepGraph graph = arena.capture(arena.observe(step), step);
+        both_have_captured.arrive_and_wait();
         group.launch(graph);
         group.barrier();
         both_have_replayed.arrive_and_wait();
