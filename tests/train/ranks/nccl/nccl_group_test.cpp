@@ -227,9 +227,9 @@ void leave_alone(int present, Told& told, std::chrono::milliseconds timeout,
     });
 }
 
-std::string not_ended(const std::string& operation, int rank) {
-  return operation + " did not end on rank " + std::to_string(rank) +
-         " within 0.2 s: another rank hangs, has ended, or calls another operation";
+std::string not_ended(const std::string& operation, int rank, const std::string& timeout = "0.2 s") {
+  return operation + " did not end on rank " + std::to_string(rank) + " within " + timeout +
+         ": another rank hangs, has ended, or calls another operation";
 }
 
 /// The call of device 0 waits in NCCL, that of device 1 returns and the host waits behind it.
@@ -285,16 +285,15 @@ TEST_F(NcclTest, ACapturedStepThatDoesNotEndIsAborted) {
   for (const int present : {0, 1}) {
     const nccl::UniqueId id = make_unique_id(functions());
     Told told;
-    std::latch both_have_captured(2), both_have_replayed(2), one_has_seen_it(1);
+    std::latch both_have_replayed(2), one_has_seen_it(1);
     std::vector<std::jthread> threads;
     for (int r = 0; r < 2; ++r)
       threads.emplace_back([&, r] {
-        NcclGroup group(functions(), id, r, 2, Device::simt(r), told.options(r == present ? 200ms : 60s));
+        NcclGroup group(functions(), id, r, 2, Device::simt(r), told.options(r == present ? 2s : 60s));
         const Tensor x = Tensor::ones({4}, {Dtype::f32, group.device()});
         StepArena arena(group.device());
         const auto step = [&] { group.all_reduce(x); };
         const StepGraph graph = arena.capture(arena.observe(step), step);
-        both_have_captured.arrive_and_wait();
         group.launch(graph);
         group.barrier();
         both_have_replayed.arrive_and_wait();
@@ -304,7 +303,7 @@ TEST_F(NcclTest, ACapturedStepThatDoesNotEndIsAborted) {
           (void)x.to(Device::cpu());   // whatever it holds
           group.barrier();
         };
-        const std::string says = not_ended("what a captured step holds", present);
+        const std::string says = not_ended("what a captured step holds", present, "2 s");
         expect_error(replay_and_read, ErrorCode::io, says);
         expect_error([&] { group.launch(graph); }, ErrorCode::io, says);
         one_has_seen_it.count_down();
@@ -358,12 +357,12 @@ TEST_F(NcclTest, SlowRanksAreNotLost) {
     const Tensor x = Tensor::ones({4}, {Dtype::f32, group.device()});
     std::vector<std::unique_ptr<Work>> works;
     for (int i = 0; i < 6; ++i) {
-      if (group.rank() == 1) std::this_thread::sleep_for(150ms);
+      if (group.rank() == 1) std::this_thread::sleep_for(300ms);
       works.push_back(group.all_reduce_async(x));
     }
     for (const auto& work : works) work->wait();
     EXPECT_EQ(x.to(Device::cpu()).to_vector<float>(), std::vector<float>(4, 64));
-  }, told.options(400ms));
+  }, told.options(1000ms));
   EXPECT_TRUE(told.sentences.empty());
   EXPECT_EQ(pretended().destroyed, 2);
 }
