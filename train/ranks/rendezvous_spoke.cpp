@@ -3,6 +3,8 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -36,8 +38,12 @@ RendezvousSpoke::RendezvousSpoke(const RendezvousOptions& options, RendezvousMai
     : options_(options), mailbox_(mailbox), clock_(options.lost_timeout) {
   const Time deadline = clock_.now() + options.start_timeout;
   std::string why;
-  while (!join(deadline, why)) {
-    if (std::chrono::steady_clock::now() + kRetryAfter >= deadline)
+  for (;;) {
+    const std::optional<std::string> why_not = join(deadline);
+    if (!why_not) return;
+    const Time now = std::chrono::steady_clock::now();
+    if (why.empty() || now < deadline) why = *why_not;   // an attempt cut short by the deadline says less
+    if (now + kRetryAfter >= deadline)
       fail(ErrorCode::io, "rank ", options.rank, " found no rank 0 at ", name_of(options.host, options.port),
            " within ", in_seconds(options.start_timeout), ": ", why,
            "; see what rank 0 printed, and whether MASTER_ADDR and MASTER_PORT are its own");
@@ -45,32 +51,25 @@ RendezvousSpoke::RendezvousSpoke(const RendezvousOptions& options, RendezvousMai
   }
 }
 
-bool RendezvousSpoke::join(Time deadline, std::string& why) {
-  std::string why_not_connected;
-  connection_ = Connection(connect_to(options_.host, options_.port, deadline, why_not_connected));
-  if (!connection_.is_open()) {
-    // When the time is over, what was found before says more.
-    if (why.empty() || std::chrono::steady_clock::now() < deadline) why = why_not_connected;
-    return false;
-  }
+std::optional<std::string> RendezvousSpoke::join(Time deadline) {
+  std::string why_not;
+  connection_ = Connection(connect_to(options_.host, options_.port, deadline, why_not));
+  if (!connection_.is_open()) return why_not;
   connection_.send(Hello::of(options_).frame(FrameKind::hello));
   std::optional<Frame> answer;
-  why = "whatever listens there gave no answer";
   try {
     answer = await_frame(connection_, std::min<Time>(deadline, std::chrono::steady_clock::now() + kAnswerTimeout));
     if (answer && answer->kind == FrameKind::welcome) {
       rank_0_ = Hello::read(*answer);
-      return true;
+      return std::nullopt;
     }
-    if (!answer || answer->kind != FrameKind::refusal) return false;
   } catch (const Error&) {
-    why = "what listens there is no rank 0 of this program";
-    return false;
+    return "what listens there is no rank 0 of this program";
   }
+  if (!answer || answer->kind != FrameKind::refusal) return "whatever listens there gave no answer";
   const Refusal refusal = Refusal::read(*answer);
   if (refusal.is_final) fail(refusal.is_usage ? ErrorCode::usage : ErrorCode::io, refusal.sentence);
-  why = refusal.sentence;
-  return false;
+  return refusal.sentence;
 }
 
 void RendezvousSpoke::run() {

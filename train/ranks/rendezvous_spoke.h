@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "train/ranks/rendezvous.h"
@@ -23,8 +24,8 @@ class RendezvousSpoke {
  private:
   using Time = RendezvousClock::Time;
 
-  /// False where it failed, with the reason in `why`.
-  bool join(Time deadline, std::string& why);
+  /// Why it failed, or none.
+  std::optional<std::string> join(Time deadline);
   void wait_for_events();
   void hear();
   void handle(const Frame& frame);
