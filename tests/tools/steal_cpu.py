@@ -8,25 +8,13 @@ The first is what a virtual machine sees whose host is busy; it uses the real-ti
 code: the command's. A test that fails here and not alone is one that a busy CI will refuse some day.
 """
 import argparse
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-
-
-def compute_until(end):
-    while time.monotonic() < end:
-        pass
-
-
-def steal(cpu, spans):
-    os.sched_setaffinity(0, [cpu])
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
-    for begin, end in spans:
-        time.sleep(max(0.0, begin - time.monotonic()))
-        compute_until(end)
 
 
 def random_spans(seed):
@@ -40,16 +28,31 @@ def random_spans(seed):
     return spans
 
 
-def start(function, *arguments):
+def endless_spans():
+    now = time.monotonic()
+    return ((now + i, now + i + 1) for i in itertools.count())
+
+
+def start_thief(spans, cpu=None):
+    """A process that computes in these spans; with `cpu` nothing else runs there meanwhile. It ends with this one."""
+    parent = os.getpid()
     process = os.fork()
-    if process == 0:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)   # the parent ends it
-        try:
-            function(*arguments)
-        except OSError as error:
-            print(f"steal_cpu.py: {error}; run it as root, or with --load", file=sys.stderr)
-        os._exit(1)
-    return process
+    if process != 0:
+        return process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)   # the parent ends it
+    try:
+        if cpu is not None:
+            os.sched_setaffinity(0, [cpu])
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+        for begin, end in spans:
+            time.sleep(max(0.0, begin - time.monotonic()))
+            if os.getppid() != parent:   # which may have been killed
+                break
+            while time.monotonic() < end:
+                pass
+    except OSError as error:
+        print(f"steal_cpu.py: {error}; run it as root, or with --load", file=sys.stderr)
+    os._exit(1)
 
 
 def main():
@@ -61,10 +64,10 @@ def main():
     if not options.command or (options.load is not None and options.load < 1):
         parser.error("a command is needed, and N is at least 1")
     if options.load:
-        thieves = [start(compute_until, float("inf")) for _ in range(options.load)]
+        thieves = [start_thief(endless_spans()) for _ in range(options.load)]
     else:
         spans = random_spans(options.seed)
-        thieves = [start(steal, cpu, spans) for cpu in sorted(os.sched_getaffinity(0))]
+        thieves = [start_thief(spans, cpu) for cpu in sorted(os.sched_getaffinity(0))]
     time.sleep(0.2)
     try:
         count = len(thieves)

@@ -15,8 +15,8 @@ namespace sinter::train {
 
 class RendezvousSpoke {
  public:
-  /// Tries to become a rank until start_timeout. Error(io) with the last reason, Error(usage) for a refusal that is
-  /// final.
+  /// Tries to become a rank until start_timeout. Error(io) with what the last attempt found that the timeout did not
+  /// cut short, Error(usage) for a refusal that is final.
   RendezvousSpoke(const RendezvousOptions& options, RendezvousMailbox& mailbox);
   /// Serves until the mailbox is stopped.
   void run();
